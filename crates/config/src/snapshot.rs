@@ -1,0 +1,360 @@
+//! What the config means: the immutable form that one call reads from start to end.
+//!
+//! A snapshot is built whole and swapped whole. It holds no sockets, counters or clocks; state that outlives a reload
+//! is kept by the gateway under the stable ids and keys found here.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiproxy_core::Secret;
+use ipnet::IpNet;
+
+/// SHA-256 of a proxy key. Keys are found by this digest, so that looking one up takes the same time whatever it is.
+pub type KeyDigest = [u8; 32];
+
+/// Everything the data plane needs to know, consistent in itself.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Users by their index; [`ProxyKey::user`] points here.
+    pub users: Vec<Arc<User>>,
+    /// Proxy keys by the digest of the secret.
+    pub keys: HashMap<KeyDigest, Arc<ProxyKey>>,
+    /// Channels by their index; [`ProxyKey::channels`] and [`User::channels`] point here.
+    pub channels: Vec<Arc<Channel>>,
+    /// Index of each channel by its id.
+    pub channel_by_id: HashMap<Box<str>, usize>,
+    /// Settings of the process.
+    pub system: System,
+}
+
+/// Whether an entity may be used. Anything but `active` refuses the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// May be used.
+    Active,
+    /// Switched off.
+    Disabled,
+}
+
+/// A person or product.
+#[derive(Debug)]
+pub struct User {
+    /// Stable id, as in the config file.
+    pub id: Box<str>,
+    /// Display name; empty if none.
+    pub name: Box<str>,
+    /// Department, for attribution; empty if none.
+    pub department: Box<str>,
+    /// Whether the user may call at all.
+    pub status: Status,
+    /// Allowed channels in the order written: the user's own and those of the user's groups, without repeats.
+    pub channels: Box<[usize]>,
+    /// Allowed model names or globs (`gpt-*`); empty means all.
+    pub models: Box<[Box<str>]>,
+    /// Allowed client networks; empty means any. A call must satisfy the user's, every group's and the key's list.
+    pub ip_allow: Box<[Box<[IpNet]>]>,
+}
+
+/// One secret a user holds.
+#[derive(Debug)]
+pub struct ProxyKey {
+    /// Stable id that may appear in logs. For the short form `proxy_key:` it is the user's id.
+    pub id: Box<str>,
+    /// Index into [`Snapshot::users`].
+    pub user: usize,
+    /// Whether the key may be used.
+    pub status: Status,
+    /// Refused from this moment on, in milliseconds since 1970-01-01 UTC.
+    pub expires_at_ms: Option<u64>,
+    /// Allowed channels; `None` means those of the user. Always a subset of the user's.
+    pub channels: Option<Box<[usize]>>,
+    /// Allowed model names or globs; empty means the user's.
+    pub models: Box<[Box<str>]>,
+    /// Allowed client networks; empty means any.
+    pub ip_allow: Box<[IpNet]>,
+}
+
+/// What kind of API an upstream speaks; decides where the credential goes and where its OpenAI-compatible root is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// OpenAI and whatever is compatible with it at the same paths.
+    Openai,
+    /// Alibaba Cloud Model Studio.
+    Dashscope,
+    /// Anthropic.
+    Anthropic,
+    /// Google Gemini API.
+    Gemini,
+    /// Google Vertex AI.
+    Vertex,
+    /// Azure OpenAI.
+    Azure,
+    /// Amazon Bedrock.
+    Bedrock,
+    /// Anything else: the credential is sent as a bearer token and paths are kept.
+    Custom,
+}
+
+/// One upstream account.
+#[derive(Debug)]
+pub struct Channel {
+    /// Stable id, as in the config file.
+    pub id: Box<str>,
+    /// Display name; empty if none.
+    pub name: Box<str>,
+    /// What it speaks.
+    pub kind: Kind,
+    /// Whether it may be used.
+    pub status: Status,
+    /// Where it is reached; never empty.
+    pub endpoints: Box<[Endpoint]>,
+    /// Real keys; never empty for an active channel.
+    pub credentials: Box<[Credential]>,
+    /// Lower is tried first. Default 0.
+    pub priority: u32,
+    /// Share of calls among channels of one priority. Default 1.
+    pub weight: u32,
+    /// Models served: exact names, globs or aliases. Empty means all.
+    pub models: Box<[ModelRule]>,
+    /// Client path to upstream path, exact match on the decoded path.
+    pub path_rewrite: HashMap<Box<str>, Box<str>>,
+    /// Whether WebSocket upgrades are served. Default true.
+    pub supports_websocket: bool,
+    /// Base of WebSocket calls, if it differs from the endpoints.
+    pub websocket_url: Option<Endpoint>,
+    /// Client path to upstream path for WebSocket calls.
+    pub websocket_endpoints: HashMap<Box<str>, Box<str>>,
+    /// Deadlines of this channel's calls.
+    pub timeouts: Timeouts,
+    /// Extra connection attempts after one that provably did not arrive. Default 0.
+    pub max_retries: u32,
+    /// Headers written to the upstream, after all others. Values may be secret.
+    pub headers_set: Box<[(Box<str>, Secret)]>,
+    /// Headers not sent to the upstream, lower case.
+    pub headers_remove: Box<[Box<str>]>,
+    /// Replaces the caller's `User-Agent`.
+    pub user_agent: Option<Box<str>>,
+}
+
+/// A place an upstream is reached at. Two endpoints with equal `pool_key` may share connections.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// TLS or not.
+    pub https: bool,
+    /// Host name or IP address (IPv6 without brackets).
+    pub host: Box<str>,
+    /// Port; the scheme's default if none was written.
+    pub port: u16,
+    /// `Host` header: host, and port where it is not the scheme's default.
+    pub authority: Box<str>,
+    /// Path prefix without a trailing slash; empty if none.
+    pub path: Box<str>,
+    /// Share of calls among the channel's endpoints. Default 1.
+    pub weight: u32,
+    /// Outbound proxy.
+    pub proxy: Option<OutboundProxy>,
+    /// How the upstream's certificate is judged.
+    pub tls: Tls,
+    /// Hash over scheme, host, port, proxy and TLS settings.
+    pub pool_key: u64,
+}
+
+/// A proxy that upstream connections go through.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OutboundProxy {
+    /// Which protocol it speaks.
+    pub scheme: ProxyScheme,
+    /// Host name or address.
+    pub host: Box<str>,
+    /// Port.
+    pub port: u16,
+    /// User and password, from the URL's user info, percent-decoded.
+    pub credential: Option<(Box<str>, Box<str>)>,
+}
+
+/// The protocol of an outbound proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyScheme {
+    /// HTTP CONNECT (RFC 9110 §9.3.6).
+    Http,
+    /// SOCKS version 5 with names resolved by the proxy (RFC 1928). `socks5` and `socks5h` both mean this.
+    Socks5,
+}
+
+/// How an upstream's certificate is judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tls {
+    /// PEM text of the only authorities trusted; `None` means the usual ones.
+    pub ca_pem: Option<Box<str>>,
+    /// Accept any certificate. For tests only; `check` warns.
+    pub insecure: bool,
+}
+
+/// One real key of a channel.
+#[derive(Debug)]
+pub struct Credential {
+    /// Stable id that may appear in logs; `default` for the short form `api_key:`.
+    pub id: Box<str>,
+    /// The real key.
+    pub api_key: Secret,
+    /// Share of calls among the channel's credentials. Default 1.
+    pub weight: u32,
+    /// Whether it may be used.
+    pub status: Status,
+}
+
+/// One entry of a channel's `models`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ModelRule {
+    /// This very name.
+    Exact(Box<str>),
+    /// A pattern in which `*` stands for any text.
+    Glob(Box<str>),
+    /// Callers ask for `alias`, the upstream is asked for `real`.
+    Alias {
+        /// Name in the caller's request and in what is sent back.
+        alias: Box<str>,
+        /// Name the upstream knows.
+        real: Box<str>,
+    },
+}
+
+/// Deadlines of an upstream call. Zero switches one off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name lookup, TCP and TLS together. Default 10 s.
+    pub connect: Duration,
+    /// From the last request byte sent to the first response byte. Default 300 s.
+    pub first_byte: Duration,
+    /// Between two reads of the response. Default 300 s.
+    pub idle: Duration,
+    /// The whole call. Default none.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(300),
+            idle: Duration::from_secs(300),
+            total: Duration::ZERO,
+        }
+    }
+}
+
+/// Settings of the process. Fields that cannot change while running say so.
+#[derive(Debug)]
+pub struct System {
+    /// Address of the callers' port; needs a restart. Default `127.0.0.1:8001`.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the admin paths, where they have a port of their own; needs a restart.
+    pub admin_listen: Option<SocketAddr>,
+    /// Admin credential from the file, if one was written.
+    pub admin_token: Option<Secret>,
+    /// Where data is kept; needs a restart. Default `./data`, relative to the config file's directory.
+    pub data_dir: PathBuf,
+    /// Certificate and key files of the callers' port; watched.
+    pub tls: Option<ServerTls>,
+    /// How often files are looked at even without a change notice. Zero: only notices and signals. Default 300 s.
+    pub config_reload_interval: Duration,
+    /// `error`, `warn`, `info`, `debug` or `trace`. Default `info`.
+    pub log_level: Box<str>,
+    /// Client connections at once; more are answered 503 `overloaded`. Default 10,000.
+    pub max_connections: usize,
+    /// Peers whose forwarding headers are believed. Default none.
+    pub trusted_proxies: Box<[IpNet]>,
+    /// Largest request body in bytes. Default 1 GiB.
+    pub body_limit: u64,
+    /// Deadlines towards clients.
+    pub client_timeouts: ClientTimeouts,
+    /// How long running calls may take after SIGTERM. Default 30 s.
+    pub shutdown_timeout: Duration,
+    /// Whether streamed OpenAI chats are asked for usage when the caller did not. Default true.
+    pub usage_injection: bool,
+    /// Where records are written.
+    pub log: Log,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8001))],
+            admin_listen: None,
+            admin_token: None,
+            data_dir: PathBuf::from("data"),
+            tls: None,
+            config_reload_interval: Duration::from_secs(300),
+            log_level: "info".into(),
+            max_connections: 10_000,
+            trusted_proxies: Box::default(),
+            body_limit: 1 << 30,
+            client_timeouts: ClientTimeouts::default(),
+            shutdown_timeout: Duration::from_secs(30),
+            usage_injection: true,
+            log: Log::default(),
+        }
+    }
+}
+
+/// Certificate of the callers' port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTls {
+    /// PEM chain, leaf first.
+    pub cert: PathBuf,
+    /// PEM key.
+    pub key: PathBuf,
+}
+
+/// Deadlines towards clients: `system.timeouts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// From accept, or from the first byte of a further request, to the end of its headers. Default 10 s.
+    pub headers: Duration,
+    /// Between two reads of the request body. Default 60 s.
+    pub body: Duration,
+    /// A connection without a call. Default 75 s.
+    pub keep_alive: Duration,
+    /// A client that does not take the response. Default 60 s.
+    pub write: Duration,
+}
+
+impl Default for ClientTimeouts {
+    fn default() -> Self {
+        Self {
+            headers: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(75),
+            write: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Where records are written: `system.log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Records on stderr: a friendly line on a terminal, JSON otherwise. Default true.
+    pub console: bool,
+    /// A rotating file of JSON lines.
+    pub file: Option<LogFile>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { console: true, file: None }
+    }
+}
+
+/// `system.log.file`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Path of the current file; older ones get `.1`, `.2`, … appended. Relative to the data directory.
+    pub path: PathBuf,
+    /// A larger file is rotated. Default 100 MiB.
+    pub max_bytes: u64,
+    /// Rotated files kept. Default 10.
+    pub keep: usize,
+}
