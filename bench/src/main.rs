@@ -1,1 +1,171 @@
-fn main() {}
+//! `make bench`: AIProxy against Debian's nginx with Lua, doing the same key swap, in turns, in one run.
+//!
+//! The proxy under test has one core and one worker; the upstream and the load generator share the other core. What
+//! counts is the processor time that a proxy spends for one call or event, as a ratio within each round. The speed is
+//! reported, never a reason to fail; a wrong answer is. How to read the result: `bench/README.md`.
+#![expect(clippy::disallowed_methods, reason = "a load generator needs the real clock, and nobody pauses it")]
+
+mod aiproxy;
+mod caller;
+mod load;
+mod measure;
+mod nginx;
+mod payload;
+mod process;
+mod report;
+mod run;
+mod subject;
+mod tls;
+mod upstream;
+mod wire;
+mod workload;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::report::Series;
+use crate::run::{Sample, Setup};
+use crate::subject::{Keys, Subject};
+use crate::workload::{Spec, Workload};
+
+/// Compares AIProxy with nginx and Lua. Needs two cores, nginx (bench/install.sh), taskset and setpriv.
+#[derive(Parser)]
+struct Arguments {
+    /// Rounds of each workload; the proxies take turns in being first
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Only these workloads, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<Workload>,
+    /// Only this proxy, without ratios
+    #[arg(long)]
+    only: Option<Only>,
+    /// The gateway's binary
+    #[arg(long, default_value = "target/release/aiproxy")]
+    aiproxy: PathBuf,
+    /// What to print on stdout
+    #[arg(long, default_value = "table")]
+    output: Output,
+    /// Multiplies the number of calls, for a quick look or a calmer result
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Streamed calls ask for their usage themselves, so that AIProxy has nothing to add and to hide
+    #[arg(long)]
+    include_usage: bool,
+    /// Core of the proxy under test
+    #[arg(long, default_value_t = 0)]
+    proxy_core: usize,
+    /// Core of the upstream and the load generator
+    #[arg(long, default_value_t = 1)]
+    load_core: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Only {
+    Nginx,
+    Aiproxy,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    ensure!((0.001..=100.0).contains(&arguments.scale), "--scale: between 0.001 and 100");
+    raise_descriptor_limit()?;
+    process::pin_self(arguments.load_core)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let all = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Leaving through here drops the run, and with it every child process and directory.
+        tokio::select! {
+            all = all_workloads(&arguments) => Ok(all),
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })?;
+    print(&arguments, &all).context("stdout")?;
+    let failed = all.iter().any(|series| series.failure.is_some());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn raise_descriptor_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).context("RLIMIT_NOFILE")
+}
+
+async fn all_workloads(arguments: &Arguments) -> Vec<Series> {
+    let setup = Setup { aiproxy: arguments.aiproxy.clone(), proxy_core: arguments.proxy_core, keys: Keys::new() };
+    let chosen =
+        if arguments.workloads.is_empty() { Workload::value_variants() } else { arguments.workloads.as_slice() };
+    let mut all = Vec::new();
+    for workload in chosen {
+        let spec = workload.spec(arguments.include_usage).scaled(arguments.scale);
+        let mut samples = Vec::new();
+        let failure = all_rounds(arguments, &setup, &spec, &mut samples).await.err().map(|error| format!("{error:#}"));
+        if let Some(failure) = &failure {
+            progress(&format!("FAILED {}: {failure}", spec.name));
+        }
+        all.push(Series::new(&spec, samples, failure));
+    }
+    all
+}
+
+async fn all_rounds(arguments: &Arguments, setup: &Setup, spec: &Spec, samples: &mut Vec<Sample>) -> Result<()> {
+    for round in 1..=arguments.rounds {
+        for subject in order(round, arguments.only) {
+            if subject == Subject::Direct && matches!(spec.shape, workload::Shape::Idle { .. }) {
+                continue;
+            }
+            let name = subject.name();
+            let sample = run::measure(setup, spec, subject).await.with_context(|| format!("{name}, round {round}"))?;
+            let value = sample.value.map(|value| format!("{value:.2} {}  ", spec.unit)).unwrap_or_default();
+            let speed = sample.per_second.map(|speed| format!("{speed:.0}/s")).unwrap_or_default();
+            progress(&format!("round {round}/{} {} {name}  {value}{speed}", arguments.rounds, spec.name));
+            samples.push(Sample { round, subject: Some(subject), ..sample });
+        }
+    }
+    Ok(())
+}
+
+/// Nginx first in odd rounds, AIProxy in even ones, so that drift of the machine hits both alike.
+fn order(round: u32, only: Option<Only>) -> Vec<Subject> {
+    let mut proxies = match only {
+        None => vec![Subject::Nginx, Subject::Aiproxy],
+        Some(Only::Nginx) => vec![Subject::Nginx],
+        Some(Only::Aiproxy) => vec![Subject::Aiproxy],
+    };
+    if round.is_multiple_of(2) {
+        proxies.reverse();
+    }
+    proxies.insert(0, Subject::Direct);
+    proxies
+}
+
+fn progress(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+fn print(arguments: &Arguments, all: &[Series]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match arguments.output {
+        Output::Table => report::table(&mut out, all)?,
+        Output::Json => {
+            let document = json!({"rounds": arguments.rounds, "scale": arguments.scale,
+                "include_usage": arguments.include_usage, "users": payload::USERS, "workloads": all});
+            serde_json::to_writer_pretty(&mut out, &document)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(out.flush()?)
+}

@@ -1,1 +1,4 @@
-//! placeholder
+//! placeholder while being written
+mod lookup;
+pub mod snapshot;
+pub use lookup::{glob_match, key_digest};

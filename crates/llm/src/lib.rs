@@ -1,1 +1,13 @@
-//! placeholder
+//! Wire knowledge of the AI dialects: what the official SDKs send, what the providers answer, and what either means for
+//! routing, metering and errors. Everything here is a pure function of bytes. The crate knows no sockets, no clock, no
+//! config and no prices; it never panics on any input, and what it keeps of a stream is bounded.
+
+pub mod dialect;
+pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod json_scan;
+pub mod meter;
+pub mod peek;
+pub mod sse;
+pub mod usage;

@@ -1,0 +1,163 @@
+//! The workloads: what each sends, how, how much of it, and which target it has to meet.
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::caller::Expected;
+use crate::payload::{self, Prompt};
+use crate::upstream::Answers;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Workload {
+    #[value(name = "small-32")]
+    Small32,
+    #[value(name = "small-256")]
+    Small256,
+    #[value(name = "small-rate")]
+    SmallRate,
+    #[value(name = "prompt-100k")]
+    Prompt100k,
+    #[value(name = "sse-50")]
+    Sse50,
+    #[value(name = "streams-2000")]
+    Streams2000,
+    #[value(name = "tls-small")]
+    TlsSmall,
+    Idle,
+}
+
+/// How calls are made. Counts are those of one run at scale 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    Closed { connections: usize, warm_up: u64, calls: u64 },
+    Rate { connections: u32, warm_up: u64, calls: u32, per_second: u32 },
+    Streams { count: usize, warm_up: usize },
+    Idle { seconds: u64 },
+}
+
+/// What AIProxy has to reach.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Goal {
+    /// Cost relative to nginx.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<f64>,
+    /// The value itself, in the workload's unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<f64>,
+    /// Memory for one open stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stream_kib: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    /// Unit of the value that is compared.
+    pub(crate) unit: &'static str,
+    pub(crate) prompt: Prompt,
+    pub(crate) answers: Answers,
+    pub(crate) tls: bool,
+    pub(crate) shape: Shape,
+    pub(crate) goal: Goal,
+}
+
+impl Workload {
+    pub(crate) fn spec(self, include_usage: bool) -> Spec {
+        let base = Spec {
+            name: "small-32",
+            unit: "µs/call",
+            prompt: Prompt::Small,
+            answers: Answers::Json,
+            tls: false,
+            shape: Shape::Closed { connections: 32, warm_up: 5_000, calls: 40_000 },
+            goal: Goal { ratio: Some(1.0), value: None, stream_kib: None },
+        };
+        let stream = Prompt::Stream { include_usage };
+        match self {
+            Self::Small32 => base,
+            Self::Small256 => Spec {
+                name: "small-256",
+                shape: Shape::Closed { connections: 256, warm_up: 5_000, calls: 40_000 },
+                ..base
+            },
+            Self::SmallRate => Spec {
+                name: "small-rate",
+                shape: Shape::Rate { connections: 16, warm_up: 2_000, calls: 8_000, per_second: 2_000 },
+                ..base
+            },
+            Self::Prompt100k => Spec {
+                name: "prompt-100k",
+                prompt: Prompt::Large,
+                shape: Shape::Closed { connections: 32, warm_up: 1_000, calls: 10_000 },
+                ..base
+            },
+            Self::Sse50 => Spec {
+                name: "sse-50",
+                unit: "µs/event",
+                prompt: stream,
+                answers: Answers::FastStream,
+                shape: Shape::Closed { connections: 32, warm_up: 500, calls: 6_000 },
+                goal: Goal { ratio: Some(1.05), ..base.goal },
+                ..base
+            },
+            Self::Streams2000 => Spec {
+                name: "streams-2000",
+                unit: "µs/event",
+                prompt: stream,
+                answers: Answers::SlowStream,
+                shape: Shape::Streams { count: 2_000, warm_up: 64 },
+                goal: Goal { stream_kib: Some(18.0), ..base.goal },
+                ..base
+            },
+            Self::TlsSmall => Spec {
+                name: "tls-small",
+                tls: true,
+                shape: Shape::Closed { connections: 32, warm_up: 5_000, calls: 25_000 },
+                ..base
+            },
+            Self::Idle => Spec {
+                name: "idle",
+                unit: "MB",
+                shape: Shape::Idle { seconds: 3 },
+                goal: Goal { ratio: None, value: Some(20.0), stream_kib: None },
+                ..base
+            },
+        }
+    }
+}
+
+impl Spec {
+    /// Chunks with content of a streamed answer.
+    pub(crate) fn chunks(&self) -> Option<usize> {
+        match self.answers {
+            Answers::Json => None,
+            Answers::FastStream => Some(payload::FAST_CHUNKS),
+            Answers::SlowStream => Some(payload::SLOW_CHUNKS),
+        }
+    }
+
+    pub(crate) fn expected(&self) -> Expected {
+        match self.chunks() {
+            None => Expected::Bytes(payload::answer().len() as u64),
+            Some(chunks) => {
+                let usage = matches!(self.prompt, Prompt::Stream { include_usage: true });
+                // [DONE] is an event too.
+                Expected::Events(chunks as u64 + 1 + u64::from(usage))
+            }
+        }
+    }
+
+    /// The same with all counts multiplied; the number of connections, the rate and the waits stay.
+    pub(crate) fn scaled(mut self, scale: f64) -> Self {
+        let times = |count: u64| ((count as f64 * scale) as u64).max(1);
+        match &mut self.shape {
+            Shape::Closed { warm_up, calls, .. } => (*warm_up, *calls) = (times(*warm_up), times(*calls)),
+            Shape::Rate { warm_up, calls, .. } => {
+                *warm_up = times(*warm_up);
+                *calls = u32::try_from(times(u64::from(*calls))).unwrap_or(u32::MAX);
+            }
+            Shape::Streams { .. } | Shape::Idle { .. } => {}
+        }
+        self
+    }
+}

@@ -1,0 +1,155 @@
+//! One upstream tried until it answers or fails for good.
+//!
+//! A request is written again only if the upstream provably saw nothing of it: the connection could not be opened, a
+//! kept one turned out to be dead before a byte was written, or the method promises that twice is as good as once.
+
+use std::time::Duration;
+
+use aiproxy_core::time;
+use bytes::Bytes;
+use http::Method;
+
+use crate::record::{Attempt, OpenRecord, bounded};
+use crate::route::Target;
+use crate::state::Worker;
+use crate::timer::CallTimer;
+use crate::upstream::error::{AttemptError, Failure, Phase};
+use crate::upstream::exchange::{Outgoing, exchange};
+use crate::upstream::pool::Connection;
+use crate::upstream::response_head::ResponseHead;
+
+/// Pause before the first further connection attempt; doubled each time.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// A response head and the connection its body is on.
+pub(crate) struct Upstreamed {
+    pub(crate) head: ResponseHead,
+    pub(crate) connection: Connection,
+    /// Whether the connection may be used again once the body was read.
+    pub(crate) reusable: bool,
+}
+
+/// Sends the request to `target` and waits for the response head.
+pub(crate) async fn run(
+    worker: &Worker,
+    target: &Target<'_>,
+    method: &Method,
+    head: Bytes,
+    body: Outgoing<'_>,
+    timer: &mut CallTimer,
+    record: &mut OpenRecord,
+) -> Result<Upstreamed, Failure> {
+    record.channel_id = Some(target.channel.id.clone());
+    record.credential_id = Some(target.credential.id.clone());
+    let pieces = match body {
+        Outgoing::Whole(pieces) => pieces,
+        Outgoing::Streaming { .. } => {
+            // A body that streams cannot be written twice, so it gets a connection that nobody else used before.
+            let started = time::now();
+            let result = fresh(worker, target, method, head, body, timer).await;
+            return note(record, target, started, result).map_err(|error| error.failure);
+        }
+    };
+    let idempotent = method.is_idempotent();
+    let mut connects_left = target.channel.max_retries;
+    let mut pause = RETRY_PAUSE;
+    loop {
+        let started = time::now();
+        let pooled = worker.pool.take(target.endpoint.pool_key);
+        let was_pooled = pooled.is_some();
+        let body = Outgoing::Whole(pieces.clone());
+        let result = match pooled {
+            Some(connection) => on(connection, method, head.clone(), body, timer).await,
+            None => fresh(worker, target, method, head.clone(), body, timer).await,
+        };
+        let error = match result {
+            Err(error) if was_pooled && is_stale(&error, idempotent) => {
+                tracing::debug!(channel.id = %target.channel.id, "a kept connection was dead; opening another");
+                continue;
+            }
+            Err(error) if error.unsent && connects_left > 0 => error,
+            result => return note(record, target, started, result).map_err(|error| error.failure),
+        };
+        connects_left -= 1;
+        // The error is in the record; the call goes on.
+        let Err(error) = note(record, target, started, Err(error)) else { continue };
+        tracing::info!(channel.id = %target.channel.id, error = %error.failure, "connecting again");
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Whether a kept connection failed in a way that makes another one safe.
+fn is_stale(error: &AttemptError, idempotent: bool) -> bool {
+    matches!(error.failure, Failure::Closed(_)) && (error.unsent || idempotent)
+}
+
+/// Opens a connection and sends the request on it.
+async fn fresh(
+    worker: &Worker,
+    target: &Target<'_>,
+    method: &Method,
+    head: Bytes,
+    body: Outgoing<'_>,
+    timer: &mut CallTimer,
+) -> Result<Upstreamed, AttemptError> {
+    timer.enter(Phase::Connect);
+    let dialing = worker.gateway.dialer().dial(target.endpoint);
+    let io = tokio::select! {
+        dialed = dialing => dialed.map_err(AttemptError::unsent)?,
+        phase = std::future::poll_fn(|context| timer.poll(context)) => {
+            return Err(AttemptError::unsent(Failure::Timeout(phase)));
+        }
+    };
+    on(Connection::new(io, target.endpoint.pool_key), method, head, body, timer).await
+}
+
+/// Sends the request on `connection`.
+async fn on(
+    mut connection: Connection,
+    method: &Method,
+    head: Bytes,
+    body: Outgoing<'_>,
+    timer: &mut CallTimer,
+) -> Result<Upstreamed, AttemptError> {
+    let answer = exchange(&mut connection, method, head, body, timer).await?;
+    if answer.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(AttemptError::ambiguous(Failure::Invalid("an upgrade nobody asked for")));
+    }
+    let reusable = answer.head.keep_alive && answer.request_complete;
+    Ok(Upstreamed { head: answer.head, connection, reusable })
+}
+
+/// Writes the attempt into the record.
+fn note(
+    record: &mut OpenRecord,
+    target: &Target<'_>,
+    started: time::Instant,
+    result: Result<Upstreamed, AttemptError>,
+) -> Result<Upstreamed, AttemptError> {
+    let now = time::now();
+    let (status, why) = match &result {
+        Ok(upstreamed) => (Some(upstreamed.head.status.as_u16()), None),
+        Err(error) => (None, Some(bounded(&error.failure.to_string()))),
+    };
+    if status.is_some() {
+        record.first_byte = Some(now);
+    }
+    if let Err(error) = &result {
+        tracing::warn!(
+            request.id = %record.id,
+            channel.id = %target.channel.id,
+            upstream.host = %target.endpoint.authority,
+            error = %error.failure,
+            "the upstream did not answer"
+        );
+    }
+    record.attempts.push(Attempt {
+        channel_id: target.channel.id.clone(),
+        credential_id: target.credential.id.clone(),
+        status,
+        ms: now.saturating_duration_since(started).as_millis() as u64,
+        why,
+    });
+    result
+}

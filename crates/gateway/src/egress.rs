@@ -1,0 +1,247 @@
+//! The response body on its way to the client: read from the upstream when the client's side asks for more, metered as
+//! it passes, never gathered.
+//!
+//! The record travels in here. However the body ends (read to the end, broken off by the upstream, dropped because the
+//! client left) it is dropped once, and that closes the call.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use aiproxy_llm::dialect::{Dialect, Operation};
+use aiproxy_llm::error::{GatewayError, stream_error};
+use aiproxy_llm::meter::HideUsageChunk;
+use aiproxy_llm::usage::UsageSource;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::metering::Metering;
+use crate::record::{End, OpenRecord, bounded};
+use crate::state::Worker;
+use crate::timer::CallTimer;
+use crate::upstream::error::Phase;
+use crate::upstream::response_body::{Piece, ResponseBody};
+
+/// The body of every response.
+pub enum GatewayBody {
+    /// Made here, whole.
+    Fixed {
+        /// Empty once it was taken.
+        data: Bytes,
+        /// Closed when the body is dropped.
+        record: Option<OpenRecord>,
+    },
+    /// Passing through from an upstream.
+    Passing(Box<Egress>),
+}
+
+impl GatewayBody {
+    /// A body made here.
+    pub fn fixed(data: Bytes, record: Option<OpenRecord>) -> Self {
+        Self::Fixed { data, record }
+    }
+}
+
+/// How an error is told to a client in the middle of an event stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamErrors {
+    /// The caller's dialect.
+    pub dialect: Dialect,
+    /// The caller's operation.
+    pub operation: Operation,
+}
+
+/// A body passing through.
+pub struct Egress {
+    upstream: Option<ResponseBody>,
+    length: Option<u64>,
+    metering: Option<Metering>,
+    hide_usage_chunk: Option<HideUsageChunk>,
+    stream_errors: Option<StreamErrors>,
+    ready: VecDeque<Bytes>,
+    /// Where the filter puts what may pass; empty between two reads.
+    staged: Vec<Bytes>,
+    ended: bool,
+    failed: Option<io::Error>,
+    timer: CallTimer,
+    worker: Arc<Worker>,
+    record: OpenRecord,
+}
+
+/// What an [`Egress`] is made of.
+pub struct EgressParts {
+    /// The body as it comes.
+    pub upstream: ResponseBody,
+    /// Its length, if the response head says it and nothing is taken out.
+    pub length: Option<u64>,
+    /// Reads usage.
+    pub metering: Option<Metering>,
+    /// Takes the usage chunk out that the caller did not ask for.
+    pub hide_usage_chunk: Option<HideUsageChunk>,
+    /// Set for event streams that errors can be written into.
+    pub stream_errors: Option<StreamErrors>,
+    /// Idle and total deadlines.
+    pub timer: CallTimer,
+    /// Takes the connection back.
+    pub worker: Arc<Worker>,
+    /// The call's record.
+    pub record: OpenRecord,
+}
+
+impl Egress {
+    /// Starts the idle deadline.
+    pub fn new(mut parts: EgressParts) -> Self {
+        parts.timer.enter(Phase::Idle);
+        Self {
+            upstream: Some(parts.upstream),
+            length: parts.length,
+            metering: parts.metering,
+            hide_usage_chunk: parts.hide_usage_chunk,
+            stream_errors: parts.stream_errors,
+            ready: VecDeque::new(),
+            staged: Vec::new(),
+            ended: false,
+            failed: None,
+            timer: parts.timer,
+            worker: parts.worker,
+            record: parts.record,
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            if let Some(data) = self.ready.pop_front() {
+                self.record.response_bytes += data.len() as u64;
+                return Poll::Ready(Some(Ok(data)));
+            }
+            if let Some(error) = self.failed.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
+            match upstream.poll_piece(context) {
+                Poll::Ready(Ok(Piece::Data(data))) => {
+                    self.timer.enter(Phase::Idle);
+                    self.pass(data);
+                }
+                Poll::Ready(Ok(Piece::Last(data, connection))) => {
+                    self.pass(data);
+                    self.upstream = None;
+                    if let Some(connection) = connection {
+                        self.worker.pool.put(connection);
+                    }
+                    self.complete();
+                }
+                Poll::Ready(Err(error)) => self.break_off(End::UpstreamError, "upstream_invalid", error),
+                Poll::Pending => match self.timer.poll(context) {
+                    Poll::Ready(phase) => {
+                        let error = io::Error::new(io::ErrorKind::TimedOut, format!("{} timeout", phase.as_str()));
+                        self.break_off(End::Timeout, "upstream_timeout", error);
+                    }
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    fn pass(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        if let Some(metering) = &mut self.metering {
+            metering.feed(&data);
+        }
+        match &mut self.hide_usage_chunk {
+            None => self.ready.push_back(data),
+            Some(hide) => {
+                hide.push(data, &mut self.staged);
+                self.ready.extend(self.staged.drain(..));
+            }
+        }
+    }
+
+    fn complete(&mut self) {
+        self.release_held_back();
+        self.ended = true;
+        self.record.end = End::Complete;
+    }
+
+    fn release_held_back(&mut self) {
+        if let Some(mut hide) = self.hide_usage_chunk.take() {
+            hide.finish(&mut self.staged);
+            self.ready.extend(self.staged.drain(..));
+        }
+    }
+
+    /// The upstream broke off after the response began. Nothing is sent again: an event stream ends with an error
+    /// event that the caller's SDK raises; any other body is cut, so that nobody takes it for whole.
+    fn break_off(&mut self, end: End, code: &'static str, error: io::Error) {
+        self.upstream = None;
+        self.ended = true;
+        self.record.end = end;
+        self.record.error_code = Some(code);
+        let why = bounded(&error.to_string());
+        if let Some(attempt) = self.record.attempts.last_mut() {
+            attempt.why = Some(why);
+        }
+        match self.stream_errors {
+            None => self.failed = Some(error),
+            Some(StreamErrors { dialect, operation }) => {
+                self.release_held_back();
+                let (status, message) = match end {
+                    End::Timeout => (504, "The upstream stopped sending (idle timeout)."),
+                    _ => (502, "The upstream broke off in the middle of the answer."),
+                };
+                let id = self.record.id;
+                let mut buffer = [0; 36];
+                let error = GatewayError { status, code, message, request_id: id.encode(&mut buffer) };
+                let event = stream_error(dialect, operation, error);
+                // The upstream may have stopped inside an event: a blank line ends whatever was begun.
+                self.ready.push_back(Bytes::from_static(b"\n\n"));
+                self.ready.push_back(Bytes::from(event));
+            }
+        }
+    }
+}
+
+impl Drop for Egress {
+    fn drop(&mut self) {
+        let Some(metering) = self.metering.take() else { return };
+        let metered = metering.finish();
+        self.record.model_served = metered.model.as_deref().map(bounded);
+        if let Some(usage) = metered.usage {
+            self.record.usage = Some(usage);
+            self.record.usage_source = UsageSource::Provider;
+        }
+    }
+}
+
+impl Body for GatewayBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Fixed { data, .. } if data.is_empty() => Poll::Ready(None),
+            Self::Fixed { data, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
+            Self::Passing(egress) => {
+                egress.poll_next(context).map(|next| next.map(|result| result.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Fixed { data, .. } => data.is_empty(),
+            Self::Passing(egress) => egress.ended && egress.ready.is_empty() && egress.failed.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Fixed { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Self::Passing(egress) => egress.length.map_or_else(SizeHint::new, SizeHint::with_exact),
+        }
+    }
+}

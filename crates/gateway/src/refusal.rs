@@ -1,0 +1,170 @@
+//! Errors made by the gateway: the table of the public contract, in the caller's dialect.
+//!
+//! A sentence says what to do. It never names a key, an upstream host or an internal detail; those go to the log.
+
+use std::borrow::Cow;
+
+use aiproxy_llm::dialect::Dialect;
+use aiproxy_llm::error::envelope;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::egress::GatewayBody;
+use crate::record::{End, OpenRecord};
+use crate::upstream::error::{ClientBodyError, Failure, Phase};
+
+/// An answer that is not the upstream's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Stable machine code.
+    pub code: &'static str,
+    /// What is wrong and what to do about it.
+    pub message: Cow<'static, str>,
+    /// Seconds after which another try makes sense.
+    pub retry_after: Option<u32>,
+    /// How the record of such a call ends.
+    pub end: End,
+}
+
+impl Refusal {
+    /// A refusal by the gateway itself.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None, end: End::Complete }
+    }
+
+    fn ending(mut self, end: End) -> Self {
+        self.end = end;
+        self
+    }
+
+    /// The same, telling the caller to come back after `seconds`.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// No credential in any place.
+    pub fn missing_credential() -> Self {
+        let message = "Missing Authorization header. Send your proxy key as 'Authorization: Bearer <key>'.";
+        Self::new(StatusCode::UNAUTHORIZED, "missing_credential", message)
+    }
+
+    /// `Authorization` with a scheme that carries no key.
+    pub fn wrong_scheme() -> Self {
+        let message = "Invalid Authorization format. Send your proxy key as 'Authorization: Bearer <key>'.";
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_credential", message)
+    }
+
+    /// Unknown and garbled keys alike.
+    pub fn invalid_credential() -> Self {
+        let message = "Invalid proxy key. Check the key, or ask your administrator for a new one.";
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_credential", message)
+    }
+
+    /// A known caller who may not do this.
+    pub fn forbidden(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    /// The caller's channels are all switched off or without a credential.
+    pub fn no_channel() -> Self {
+        let message = "Channel not available. Ask your administrator to activate a channel for this key.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_channel_available", message)
+    }
+
+    /// No candidate serves this path or model.
+    pub fn no_route(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_such_route", message)
+    }
+
+    /// A request that cannot work.
+    pub fn invalid_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    }
+
+    /// More than the configured number of connections.
+    pub fn overloaded() -> Self {
+        let message = "The gateway is overloaded. Try again in a moment.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message).retry_after(1)
+    }
+
+    /// What was wrong with the caller's body.
+    pub fn client_body(error: ClientBodyError, limit: u64) -> Self {
+        match error {
+            ClientBodyError::Broken => {
+                Self::invalid_request("The request body broke off or its framing is broken.").ending(End::ClientClosed)
+            }
+            ClientBodyError::Timeout => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "The request body came too slowly. Send it again on a better connection.",
+            )
+            .ending(End::Timeout),
+            ClientBodyError::TooLarge => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                format!("The request body is larger than the limit of {limit} bytes (system.body_limit)."),
+            ),
+        }
+    }
+
+    /// What a failed attempt means to the caller.
+    pub fn upstream(failure: &Failure, body_limit: u64) -> Self {
+        match failure {
+            Failure::ClientBody(error) => Self::client_body(*error, body_limit),
+            Failure::Timeout(Phase::Connect) => Self::timeout(Phase::Connect).ending(End::Timeout),
+            Failure::Timeout(phase) => Self::timeout(*phase).ending(End::Timeout),
+            Failure::Invalid(_) => Self::new(
+                StatusCode::BAD_GATEWAY,
+                "upstream_invalid",
+                "The upstream sent something that is not a valid HTTP response.",
+            )
+            .ending(End::UpstreamError),
+            Failure::Lookup(_) | Failure::Refused(_) | Failure::Proxy(_) | Failure::Tls(_) | Failure::Closed(_) => {
+                let what = match failure {
+                    Failure::Lookup(_) => "its name could not be looked up",
+                    Failure::Refused(_) => "it does not accept connections",
+                    Failure::Proxy(_) => "the outbound proxy did not open the way",
+                    Failure::Tls(_) => "the TLS handshake with it failed",
+                    _ => "it closed the connection without an answer",
+                };
+                let message = format!("The upstream could not be reached: {what}. The gateway's log has the details.");
+                Self::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", message).ending(End::UpstreamError)
+            }
+        }
+    }
+
+    fn timeout(phase: Phase) -> Self {
+        let message = format!("The upstream did not answer in time ({} timeout).", phase.as_str());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", message)
+    }
+
+    /// The response in `dialect`, with headers every error has. `request_id` is the record's id.
+    pub fn head_and_body(&self, dialect: Dialect, request_id: &str) -> (HeaderMap, Bytes) {
+        let body = Bytes::from(envelope(dialect, self.status.as_u16(), self.code, &self.message, request_id));
+        let mut headers = HeaderMap::with_capacity(5);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert("x-request-id", id);
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        (headers, body)
+    }
+
+    /// The whole response; the record travels in its body.
+    pub fn respond(self, dialect: Dialect, mut record: OpenRecord) -> Response<GatewayBody> {
+        let (headers, body) = self.head_and_body(dialect, record.id.encode(&mut [0; 36]));
+        record.status = self.status.as_u16();
+        record.error_code = Some(self.code);
+        record.response_bytes = body.len() as u64;
+        record.end = self.end;
+        let mut response = Response::new(GatewayBody::fixed(body, Some(record)));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}

@@ -1,0 +1,131 @@
+//! The caller's body before it goes upstream: looked into where the call depends on it, never gathered otherwise.
+
+use aiproxy_llm::dialect::{ModelPlace, Route};
+use aiproxy_llm::peek::{FormPeek, PeekedBody, PeekedForm, RequestPeek, boundary_of};
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::client_body::ClientBody;
+use crate::upstream::error::ClientBodyError;
+
+/// A body up to this size is held (without copying) to be looked into and to be sent again. Default 32 MiB.
+pub const REPLAY_LIMIT: u64 = 32 << 20;
+/// A body whose inside does not matter is held up to this size, so that one write sends it.
+const SMALL_BODY: u64 = 256 << 10;
+
+/// What was seen in a body.
+#[derive(Debug)]
+pub enum Peeked {
+    /// JSON, or what should have been.
+    Json(PeekedBody),
+    /// A form.
+    Form(PeekedForm),
+    /// Not looked into.
+    Nothing,
+}
+
+impl Peeked {
+    /// The model named in the body.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::Json(body) => body.model.as_deref(),
+            Self::Form(form) => form.model.as_deref(),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// A body as far as it was read.
+pub struct PreparedBody {
+    /// Pieces read so far.
+    pub pieces: Vec<Bytes>,
+    /// Whether these are all.
+    pub whole: bool,
+    /// What was seen in them.
+    pub peeked: Peeked,
+}
+
+impl PreparedBody {
+    /// Total length of the pieces.
+    pub fn length(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+}
+
+/// Reads as much of `body` as the call needs before it can go on.
+pub async fn prepare(
+    body: &mut ClientBody,
+    headers: &HeaderMap,
+    route: &Route<'_>,
+) -> Result<PreparedBody, ClientBodyError> {
+    let mut prepared = PreparedBody { pieces: Vec::new(), whole: body.is_end(), peeked: Peeked::Nothing };
+    if prepared.whole {
+        return Ok(prepared);
+    }
+    let mut scanner = Scanner::of(route, headers);
+    let limit = match (&scanner, body.declared_length()) {
+        (Scanner::None, Some(length)) if length <= SMALL_BODY => SMALL_BODY,
+        (Scanner::None, _) => return Ok(prepared),
+        _ => REPLAY_LIMIT,
+    };
+    while body.received() <= limit {
+        match body.data().await {
+            None => {
+                prepared.whole = true;
+                break;
+            }
+            Some(Err(error)) => return Err(error),
+            Some(Ok(data)) => {
+                scanner.feed(&data);
+                prepared.pieces.push(data);
+                if body.is_end() {
+                    prepared.whole = true;
+                    break;
+                }
+            }
+        }
+    }
+    prepared.peeked = scanner.finish();
+    Ok(prepared)
+}
+
+enum Scanner {
+    Json(RequestPeek),
+    Form(Box<FormPeek>),
+    None,
+}
+
+impl Scanner {
+    fn of(route: &Route<'_>, headers: &HeaderMap) -> Self {
+        if headers.contains_key(http::header::CONTENT_ENCODING) {
+            return Self::None;
+        }
+        let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let boundary = boundary_of(content_type);
+        match route.model_place() {
+            ModelPlace::Form | ModelPlace::JsonBody if boundary.is_some() => {
+                Self::Form(Box::new(FormPeek::new(boundary.unwrap_or_default())))
+            }
+            ModelPlace::JsonBody => Self::Json(RequestPeek::new()),
+            // An Azure deployment is named in the path, but whether the answer is streamed stands in the body.
+            ModelPlace::Path if content_type.starts_with("application/json") => Self::Json(RequestPeek::new()),
+            _ => Self::None,
+        }
+    }
+
+    fn feed(&mut self, data: &[u8]) {
+        match self {
+            Self::Json(peek) => peek.feed(data),
+            Self::Form(peek) => peek.feed(data),
+            Self::None => {}
+        }
+    }
+
+    fn finish(self) -> Peeked {
+        match self {
+            Self::Json(peek) => Peeked::Json(peek.finish()),
+            Self::Form(peek) => Peeked::Form(peek.finish()),
+            Self::None => Peeked::Nothing,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! One client connection: HTTP/1.1 or HTTP/2, served until it ends or the worker drains.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aiproxy_core::tasks::Tasks;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::guard::{ActiveCall, ConnectionState, Guard};
+use super::local;
+use crate::egress::GatewayBody;
+use crate::flow;
+use crate::refusal::Refusal;
+use crate::state::Worker;
+
+/// Largest request head, and the largest read of a body.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Most header lines of a request.
+const HEADERS_LIMIT: usize = 100;
+/// HTTP/2: calls at once on one connection.
+const STREAMS_LIMIT: u32 = 1_000;
+/// HTTP/2: a peer that does not answer a ping in time is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Which paths a port serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Callers and administrators on one port.
+    Both,
+    /// Callers only; the admin paths have a port of their own.
+    Callers,
+    /// Administrators only.
+    Admin,
+}
+
+/// Serves `stream` until it ends. `overloaded`: every call is refused, health checks are not.
+pub async fn serve_connection<S>(
+    worker: Arc<Worker>,
+    tasks: Tasks,
+    stream: S,
+    peer: SocketAddr,
+    port: Port,
+    overloaded: bool,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let timeouts = worker.gateway.snapshot().system.client_timeouts;
+    let state = Arc::new(ConnectionState::default());
+    let io = TokioIo::new(Guard::new(stream, state.clone(), timeouts));
+    let service = service_fn(move |request| {
+        let call = state.begin();
+        let worker = worker.clone();
+        async move {
+            let response = answer(worker, peer, port, overloaded, request).await;
+            Ok::<_, Infallible>(response.map(|body| CallBody { body, _call: call }))
+        }
+    });
+    let mut builder = Builder::new(TaskExecutor(tasks.clone()));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(HEADERS_LIMIT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(BUFFER_BYTES as u32)
+        .max_concurrent_streams(STREAMS_LIMIT)
+        .keep_alive_interval(PING_INTERVAL);
+    let connection = builder.serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // A connection that breaks is the client's affair; what was lost with it is in the records of its calls.
+        _ = &mut connection => return,
+        () = tasks.stopped() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.ok();
+}
+
+async fn answer(
+    worker: Arc<Worker>,
+    peer: SocketAddr,
+    port: Port,
+    overloaded: bool,
+    request: Request<Incoming>,
+) -> Response<GatewayBody> {
+    if let Some(response) = local::answer(&worker.gateway, port, &request) {
+        return response;
+    }
+    if overloaded {
+        let dialect = flow::dialect_of(request.method(), request.uri().path());
+        return local::refuse(&Refusal::overloaded(), dialect);
+    }
+    flow::serve(worker, peer.ip(), request).await
+}
+
+/// A response body that keeps its call counted as active on the connection.
+struct CallBody {
+    body: GatewayBody,
+    _call: ActiveCall,
+}
+
+impl Body for CallBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs HTTP/2 streams as tracked tasks.
+#[derive(Clone)]
+struct TaskExecutor(Tasks);
+
+impl<F> Executor<F> for TaskExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(async move {
+            future.await;
+        });
+    }
+}

@@ -1,0 +1,309 @@
+//! The client's side of a connection, watched: who is too slow, who smuggles, and what the HTTP library would answer
+//! with an empty page.
+//!
+//! Wraps the socket below hyper. Between calls it holds the deadlines for a head and for an idle connection. It refuses
+//! heads that two parsers may read differently (RFC 9112 §2.2, §6.1): a lone LF, and Content-Length beside
+//! Transfer-Encoding. A bare error that hyper makes by itself (a head it cannot read never becomes a call) is
+//! replaced by one that says what to do. Requests pipelined behind a running call are not scanned; hyper's own parser
+//! still frames them, and everything that goes upstream is framed anew.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use aiproxy_config::snapshot::ClientTimeouts;
+use aiproxy_llm::dialect::Dialect;
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::head_scan::{HeadScan, Suspicion};
+use crate::refusal::Refusal;
+use crate::timer::Deadline;
+
+/// What the service and the guard of one connection tell each other. Both run in the same task.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionState {
+    active: AtomicUsize,
+    ended: AtomicBool,
+}
+
+/// One call on a connection, from its head to the drop of its response body.
+pub(crate) struct ActiveCall(Arc<ConnectionState>);
+
+impl ConnectionState {
+    /// Counts a call in.
+    pub(crate) fn begin(self: &Arc<Self>) -> ActiveCall {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        ActiveCall(self.clone())
+    }
+
+    fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed) > 0
+    }
+
+    fn take_ended(&self) -> bool {
+        self.ended.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Drop for ActiveCall {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the bytes that come next are.
+enum Reading {
+    /// Nothing of the next head yet.
+    Idle,
+    /// Inside a head.
+    Head(HeadScan),
+    /// A body, or a head that hyper is about to serve.
+    Passing,
+    /// HTTP/2 from the first byte on.
+    Http2,
+}
+
+/// A socket under guard.
+pub(crate) struct Guard<S> {
+    inner: S,
+    state: Arc<ConnectionState>,
+    timeouts: ClientTimeouts,
+    reading: Reading,
+    first: bool,
+    read_deadline: Deadline,
+    write_deadline: Deadline,
+    /// An answer of our own that must go out before the connection ends.
+    farewell: Vec<u8>,
+    /// Set once the connection is to end: reads give nothing more.
+    refused: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
+    pub(crate) fn new(inner: S, state: Arc<ConnectionState>, timeouts: ClientTimeouts) -> Self {
+        let mut read_deadline = Deadline::default();
+        read_deadline.set_after(timeouts.headers);
+        Self {
+            inner,
+            state,
+            timeouts,
+            reading: Reading::Idle,
+            first: true,
+            read_deadline,
+            write_deadline: Deadline::default(),
+            farewell: Vec::new(),
+            refused: false,
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.farewell = raw_response(refusal);
+        self.refused = true;
+    }
+
+    /// Looks at bytes that just came.
+    fn inspect(&mut self, bytes: &[u8]) {
+        if matches!(self.reading, Reading::Idle) {
+            if self.first && bytes.starts_with(b"PRI ") {
+                self.reading = Reading::Http2;
+            } else {
+                self.reading = Reading::Head(HeadScan::default());
+                self.read_deadline.set_after(self.timeouts.headers);
+            }
+            self.first = false;
+        }
+        let Reading::Head(scan) = &mut self.reading else { return };
+        match scan.feed(bytes) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.reading = Reading::Passing;
+                self.read_deadline.set(None);
+            }
+            Err(suspicion) => {
+                let message = match suspicion {
+                    Suspicion::LoneLineFeed => "A line of the request head ends without CR. Send CRLF.",
+                    Suspicion::TwoFramings => {
+                        "The request has both Content-Length and Transfer-Encoding. Send one of them."
+                    }
+                    Suspicion::RepeatedLength => "The request has more than one Content-Length. Send one.",
+                };
+                self.refuse(&Refusal::invalid_request(message));
+            }
+        }
+    }
+
+    /// Between two calls: what comes next is a head, and it may not be waited for without end.
+    fn between_calls(&mut self) {
+        if self.state.is_active() || !self.state.take_ended() {
+            return;
+        }
+        if !matches!(self.reading, Reading::Http2) {
+            self.reading = Reading::Idle;
+        }
+        self.read_deadline.set_after(self.timeouts.keep_alive);
+    }
+
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.farewell.is_empty() {
+            match Pin::new(&mut self.inner).poll_write(context, &self.farewell) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => drop(self.farewell.drain(..written)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.poll_write_stalled(context),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A client that does not take what is written is cut after `timeouts.write`.
+    fn poll_write_stalled<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.write_deadline.arm(self.timeouts.write);
+        self.write_deadline.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The status of a bare error that hyper made by itself, if `bytes` is one. Every answer of ours has a request id.
+    fn bare_error(&self, bytes: &[u8]) -> Option<StatusCode> {
+        if self.state.is_active() || matches!(self.reading, Reading::Http2) {
+            return None;
+        }
+        let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
+        let bare = (status.starts_with(b"4") || status.starts_with(b"5"))
+            && memchr::memmem::find(bytes, b"x-request-id").is_none()
+            && memchr::memmem::find(bytes, b"content-length: 0\r\n").is_some();
+        if bare { StatusCode::from_bytes(status).ok() } else { None }
+    }
+
+    fn poll_guarded_write(
+        &mut self,
+        context: &mut Context<'_>,
+        first: &[u8],
+        length: usize,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(status) = self.bare_error(first) {
+            self.refuse(&for_bare_error(status));
+        }
+        if self.refused {
+            // What hyper has to say is replaced by what we have to say.
+            return self.poll_farewell(context).map_ok(|()| length);
+        }
+        match write(Pin::new(&mut self.inner), context) {
+            Poll::Pending => self.poll_write_stalled(context),
+            ready => {
+                self.write_deadline.set(None);
+                ready
+            }
+        }
+    }
+}
+
+/// What a bare error of the HTTP library means.
+fn for_bare_error(status: StatusCode) -> Refusal {
+    if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE || status == StatusCode::URI_TOO_LONG {
+        let message = "The request line and headers are too large. The limit is 64 KiB and 100 headers.";
+        return Refusal::new(status, "headers_too_large", message);
+    }
+    let message = "The request could not be read as HTTP. Check the request line, the headers and their framing.";
+    Refusal::new(status, "invalid_request", message)
+}
+
+/// A whole response that ends the connection.
+pub(crate) fn raw_response(refusal: &Refusal) -> Vec<u8> {
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    let id = aiproxy_core::id::RecordId::new(aiproxy_core::time::unix_ms(), random).to_string();
+    let (headers, body) = refusal.head_and_body(Dialect::Openai, &id);
+    tracing::info!(request.id = %id, status = refusal.status.as_u16(), code = refusal.code, "refused before it was a call");
+    let mut response = format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", refusal.status, body.len())
+        .into_bytes();
+    for (name, value) in &headers {
+        response.extend_from_slice(name.as_str().as_bytes());
+        response.extend_from_slice(b": ");
+        response.extend_from_slice(value.as_bytes());
+        response.extend_from_slice(b"\r\n");
+    }
+    response.extend_from_slice(b"\r\n");
+    response.extend_from_slice(&body);
+    response
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.between_calls();
+        if this.refused {
+            return this.poll_farewell(context);
+        }
+        let before = buffer.filled().len();
+        match Pin::new(&mut this.inner).poll_read(context, buffer) {
+            Poll::Ready(Ok(())) => {
+                if !matches!(this.reading, Reading::Passing) && buffer.filled().len() > before {
+                    this.inspect(&buffer.filled()[before..]);
+                    if this.refused {
+                        buffer.set_filled(before);
+                        return this.poll_farewell(context);
+                    }
+                }
+                if matches!(this.reading, Reading::Http2) {
+                    this.read_deadline.set_after(this.timeouts.keep_alive);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending if this.state.is_active() => Poll::Pending,
+            Poll::Pending => {
+                if this.read_deadline.poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                // A connection that is merely idle ends without a word; one that began a head is told.
+                if matches!(this.reading, Reading::Head(_)) {
+                    let message = "The request headers came too slowly. Send them again on a better connection.";
+                    this.refuse(&Refusal::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message));
+                }
+                this.refused = true;
+                this.poll_farewell(context)
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.poll_guarded_write(context, bytes, bytes.len(), |inner, context| inner.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let first = slices.first().map_or(&[][..], |slice| slice);
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        this.poll_guarded_write(context, first, length, |inner, context| inner.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        std::task::ready!(this.poll_farewell(context))?;
+        Pin::new(&mut this.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        std::task::ready!(this.poll_farewell(context))?;
+        Pin::new(&mut this.inner).poll_shutdown(context)
+    }
+}

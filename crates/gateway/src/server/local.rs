@@ -1,0 +1,119 @@
+//! Paths the gateway answers itself: health, readiness, and the admin paths as far as this version has them.
+
+use aiproxy_config::key_digest;
+use aiproxy_core::id::RecordId;
+use aiproxy_core::time;
+use aiproxy_llm::dialect::Dialect;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use serde_json::json;
+
+use super::connection::Port;
+use crate::egress::GatewayBody;
+use crate::refusal::Refusal;
+use crate::state::Gateway;
+
+/// The answer to a path that is never proxied; `None` for all others.
+pub fn answer<B>(gateway: &Gateway, port: Port, request: &Request<B>) -> Option<Response<GatewayBody>> {
+    let path = request.uri().path();
+    match path {
+        "/health" => return Some(reply(StatusCode::OK, &json!({ "status": "ok" }))),
+        "/ready" => return Some(ready(gateway)),
+        "/favicon.ico" => return Some(empty(StatusCode::NO_CONTENT)),
+        _ => {}
+    }
+    if is_relay(path) && port != Port::Admin {
+        return Some(refuse(&Refusal::no_route("Relay tokens are not part of this version."), Dialect::Openai));
+    }
+    match (port, is_admin(path)) {
+        (Port::Both | Port::Admin, true) => Some(admin(gateway, request)),
+        (Port::Callers, true) => {
+            Some(refuse(&Refusal::no_route("This path is served on the admin port (system.admin.listen)."), Dialect::Openai))
+        }
+        (Port::Admin, false) => Some(refuse(&Refusal::no_route("This is the admin port."), Dialect::Openai)),
+        (Port::Both | Port::Callers, false) => None,
+    }
+}
+
+/// `refusal` as a response that belongs to no record.
+pub fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<GatewayBody> {
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    let id = RecordId::new(time::unix_ms(), random);
+    let (headers, body) = refusal.head_and_body(dialect, id.encode(&mut [0; 36]));
+    let mut response = Response::new(GatewayBody::fixed(body, None));
+    *response.status_mut() = refusal.status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Exact names only: `/statsX` is a caller's path.
+fn is_admin(path: &str) -> bool {
+    matches!(path, "/stats" | "/dashboard" | "/metrics") || path == "/admin" || path.starts_with("/admin/")
+}
+
+fn is_relay(path: &str) -> bool {
+    path == "/relayapi" || path.starts_with("/relayapi/") || path.starts_with("/relay/")
+}
+
+fn ready(gateway: &Gateway) -> Response<GatewayBody> {
+    if gateway.is_draining() {
+        let refusal =
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is shutting down. Use another instance.");
+        return refuse(&refusal.retry_after(1), Dialect::Openai);
+    }
+    // A config file that broke after the start does not make the gateway unready: the last good one is served.
+    let config = if gateway.config_problem().is_some() { "last good" } else { "current" };
+    reply(StatusCode::OK, &json!({ "status": "ready", "config": config }))
+}
+
+/// Nothing under an admin path answers without the admin credential.
+fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Response<GatewayBody> {
+    let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| value.trim().split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let admitted = token.is_some_and(|(_, token)| gateway.is_admin(&key_digest(token.trim())));
+    if !admitted {
+        let message = "Missing or invalid admin credential. Send 'Authorization: Bearer <admin token>'.";
+        let mut response =
+            refuse(&Refusal::new(StatusCode::UNAUTHORIZED, "invalid_credential", message), Dialect::Openai);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return response;
+    }
+    if request.uri().path() == "/admin/api/v1/status" && request.method() == Method::GET {
+        return reply(StatusCode::OK, &status(gateway));
+    }
+    refuse(&Refusal::no_route("This admin path is not part of this version. Try /admin/api/v1/status."), Dialect::Openai)
+}
+
+fn status(gateway: &Gateway) -> serde_json::Value {
+    let snapshot = gateway.snapshot();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": gateway.started().elapsed().as_secs(),
+        "draining": gateway.is_draining(),
+        "config": {
+            "reloads": gateway.reloads(),
+            "problem": gateway.config_problem().map(|problem| problem.to_string()),
+        },
+        "connections": gateway.connections(),
+        "calls_in_flight": gateway.calls_in_flight(),
+        "users": snapshot.users.len(),
+        "proxy_keys": snapshot.keys.len(),
+        "channels": snapshot.channels.len(),
+    })
+}
+
+fn reply(status: StatusCode, body: &serde_json::Value) -> Response<GatewayBody> {
+    let mut text = body.to_string();
+    text.push('\n');
+    let mut response = Response::new(GatewayBody::fixed(Bytes::from(text), None));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn empty(status: StatusCode) -> Response<GatewayBody> {
+    let mut response = Response::new(GatewayBody::fixed(Bytes::new(), None));
+    *response.status_mut() = status;
+    response
+}

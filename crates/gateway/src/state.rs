@@ -1,0 +1,163 @@
+//! What all workers share: the current snapshot, counters, whether the gateway is draining, where records go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use aiproxy_config::snapshot::{KeyDigest, Snapshot};
+use aiproxy_core::time::{self, Instant};
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::record::Record;
+use crate::upstream::connect::Dial;
+use crate::upstream::pool::{Pool, PoolLimits};
+
+/// Takes finished records. Must not block: it runs on the data path.
+pub trait RecordSink: Send + Sync + 'static {
+    /// Takes one record; called exactly once per call.
+    fn emit(&self, record: &Record);
+}
+
+/// State of the process that every worker sees.
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    config_problem: ArcSwapOption<String>,
+    sink: Arc<dyn RecordSink>,
+    dialer: Arc<dyn Dial>,
+    admin_token: KeyDigest,
+    started: Instant,
+    reloads: AtomicUsize,
+    calls_in_flight: AtomicUsize,
+    connections: AtomicUsize,
+    draining: AtomicBool,
+    cutting_off: AtomicBool,
+}
+
+impl Gateway {
+    /// A gateway that serves `snapshot`.
+    pub fn new(
+        snapshot: Snapshot,
+        dialer: Arc<dyn Dial>,
+        sink: Arc<dyn RecordSink>,
+        admin_token: KeyDigest,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            config_problem: ArcSwapOption::empty(),
+            sink,
+            dialer,
+            admin_token,
+            started: time::now(),
+            reloads: AtomicUsize::new(0),
+            calls_in_flight: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            cutting_off: AtomicBool::new(false),
+        })
+    }
+
+    /// The snapshot a new call uses until its end.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Makes `snapshot` the one that new calls use. Running calls keep theirs.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.config_problem.store(None);
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that the files on disk are broken and the last good snapshot stays in force.
+    pub fn config_is_broken(&self, summary: String) {
+        self.config_problem.store(Some(Arc::new(summary)));
+    }
+
+    /// What is wrong with the files on disk, if anything.
+    pub fn config_problem(&self) -> Option<Arc<String>> {
+        self.config_problem.load_full()
+    }
+
+    /// How often the config was replaced since the start.
+    pub fn reloads(&self) -> usize {
+        self.reloads.load(Ordering::Relaxed)
+    }
+
+    /// When the gateway started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether `digest` is that of the admin token. Digests are compared, so the time tells nothing about the token.
+    pub fn is_admin(&self, digest: &KeyDigest) -> bool {
+        *digest == self.admin_token
+    }
+
+    /// Opens streams to upstreams.
+    pub fn dialer(&self) -> &dyn Dial {
+        &*self.dialer
+    }
+
+    /// From now on `/ready` says no and connections end after their current call.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the gateway is draining.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// From now on calls that end are ended by us.
+    pub fn cut_off(&self) {
+        self.cutting_off.store(true, Ordering::Release);
+    }
+
+    /// Whether running calls are being cut.
+    pub fn is_cutting_off(&self) -> bool {
+        self.cutting_off.load(Ordering::Acquire)
+    }
+
+    /// Counts a connection in; the number open now.
+    pub fn connection_opened(&self) -> usize {
+        self.connections.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Counts a connection out.
+    pub fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Open client connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Calls that have begun and not ended.
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls_in_flight.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn call_opened(&self) {
+        self.calls_in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn call_closed(&self, record: &Record) {
+        self.calls_in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.sink.emit(record);
+    }
+}
+
+/// What one worker (one core) has of its own besides the shared state.
+pub struct Worker {
+    /// The shared state.
+    pub gateway: Arc<Gateway>,
+    /// Idle upstream connections of this core.
+    pub pool: Pool,
+}
+
+impl Worker {
+    /// A worker with an empty pool.
+    pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
+        Arc::new(Self { gateway, pool: Pool::new(PoolLimits::default()) })
+    }
+}

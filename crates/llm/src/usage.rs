@@ -1,0 +1,154 @@
+//! What a call consumed, in one shape for every provider, and how each provider's own report is read into it. Only the
+//! provider's numbers: nothing is estimated here, and nothing is priced.
+
+mod count;
+mod providers;
+mod wire;
+
+use serde::{Deserialize, Serialize};
+
+pub use count::UsageFlaw;
+
+/// What a call consumed. A missing number means that the provider did not report it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// All input tokens, cached ones included, for every provider. Anthropic and Bedrock count cached tokens apart;
+    /// there it is the sum of the uncached, the cache-read and the cache-written tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<u64>,
+    /// All output tokens that are billed as such, reasoning included (for Gemini: candidates + thoughts).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<u64>,
+    /// Of the input, how much was read from a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached: Option<u64>,
+    /// Of the input, how much was written to a cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<u64>,
+    /// Of the cache writes, how much was written for the longer lifetime (Anthropic: one hour).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_write_long: Option<u64>,
+    /// Of the output, how much was reasoning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<u64>,
+    /// Of the input, how many tokens were audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_input: Option<u64>,
+    /// Of the output, how many tokens were audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_output: Option<u64>,
+    /// Of the input, how many tokens were images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_input: Option<u64>,
+    /// Of the output, how many tokens were images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_output: Option<u64>,
+    /// Images made, where they are billed by number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<u64>,
+    /// Videos made, where they are billed by number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video: Option<u64>,
+    /// Characters spoken, where speech is billed by them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub characters: Option<u64>,
+    /// Audio or video time in milliseconds, where it is billed by time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_ms: Option<u64>,
+    /// Searches made: Anthropic's web searches, Cohere's search units.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub searches: Option<u64>,
+}
+
+impl Usage {
+    /// Nothing at all was reported.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Input and output together: what token limits and quotas count.
+    #[must_use]
+    pub fn total_tokens(&self) -> u64 {
+        self.input.unwrap_or(0).saturating_add(self.output.unwrap_or(0))
+    }
+}
+
+/// Where the numbers of a record come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    /// The provider reported them.
+    Provider,
+    /// The gateway estimated them.
+    Estimated,
+    /// There are none.
+    #[default]
+    None,
+}
+
+impl UsageSource {
+    /// The name used in records and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Estimated => "estimated",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How a provider writes its usage report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageForm {
+    /// OpenAI in all its spellings (chat, Responses, embeddings, images, audio, Realtime) and what is compatible.
+    Openai,
+    /// Anthropic: cached tokens are counted apart from the input.
+    Anthropic,
+    /// Gemini's `usageMetadata`, also of Live.
+    Gemini,
+    /// DashScope's native services.
+    Dashscope,
+    /// Cohere's `usage` and `meta`.
+    Cohere,
+    /// Bedrock's converse.
+    Bedrock,
+}
+
+/// A report that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageReport {
+    /// The numbers; nothing if the report had none.
+    pub usage: Option<Usage>,
+    /// What was wrong with it.
+    pub flaws: Vec<UsageFlaw>,
+}
+
+/// Reads a raw JSON usage object. `null` is a report without numbers, and no flaw.
+#[must_use]
+pub fn parse(form: UsageForm, raw: &[u8]) -> UsageReport {
+    parse_overlaid(form, raw, None)
+}
+
+/// Reads a usage object and overlays it with a later one whose fields, where present, replace the earlier ones: the
+/// way Anthropic's `message_start` and `message_delta` are meant.
+#[must_use]
+pub fn parse_overlaid(form: UsageForm, raw: &[u8], later: Option<&[u8]>) -> UsageReport {
+    let mut flaws = Vec::new();
+    let mut fields = wire::read(raw, &mut flaws);
+    if let Some(later) = later {
+        fields.overlay(&wire::read(later, &mut flaws));
+    }
+    let mut reader = count::Reader::new(flaws);
+    let usage = match form {
+        UsageForm::Openai => providers::openai(&fields, &mut reader),
+        UsageForm::Anthropic => providers::anthropic(&fields, &mut reader),
+        UsageForm::Gemini => providers::gemini(&fields, &mut reader),
+        UsageForm::Dashscope => providers::dashscope(&fields, &mut reader),
+        UsageForm::Cohere => providers::cohere(&fields, &mut reader),
+        UsageForm::Bedrock => providers::bedrock(&fields, &mut reader),
+    };
+    UsageReport { usage: (!usage.is_empty()).then_some(usage), flaws: reader.into_flaws() }
+}

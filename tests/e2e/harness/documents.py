@@ -1,0 +1,31 @@
+"""The commands and programs that the documents show, taken out so that tests can run them.
+
+A fenced block is run if its info string ends in `quickstart`: `sh quickstart`, `console quickstart` (only its `$` lines),
+`python quickstart` or `js quickstart`. A document writes the gateway's address as http://127.0.0.1:8001 and the proxy
+key as `$AIPROXY_KEY`; the test puts the real ones in.
+"""
+
+import re
+
+FENCE = re.compile(r"^```(\w+) quickstart\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def quickstart_blocks(text):
+    """(language, program) of every block that is to be run, in order."""
+    return [(language, shell_lines(program) if language == "console" else program) for language, program in FENCE.findall(text)]
+
+
+def shell_lines(transcript):
+    """The commands of a terminal transcript: what follows `$ `, with its continuation lines."""
+    commands, going_on = [], False
+    for line in transcript.splitlines():
+        if line.startswith("$ ") or going_on:
+            commands.append(line.removeprefix("$ "))
+            going_on = line.endswith("\\")
+    return "\n".join(commands) + "\n"
+
+
+def curl_commands(text):
+    """Every curl command in a text, with its continuation lines."""
+    commands = re.findall(r"^\s*(curl(?:[^\n]*\\\n)*[^\n]*)$", text, re.MULTILINE)
+    return [command.strip() for command in commands]

@@ -1,0 +1,57 @@
+"""`aiproxy check`: every problem at once, each with its place, and an exit code for scripts."""
+
+import re
+
+from harness import binary
+from harness.samples import BROKEN, SAMPLE
+
+
+def check(tmp_path, text, name="aiproxy.yaml"):
+    (tmp_path / name).write_text(text)
+    return binary.run("check", "-c", name, cwd=tmp_path)
+
+
+def problems(finished):
+    """Line numbers and messages of `file:line:column: message`."""
+    lines = (finished.stdout + finished.stderr).splitlines()
+    found = [re.match(r"(?:\./)?[\w./-]*aiproxy\.yaml:(\d+):(\d+): (.+)", line) for line in lines]
+    return [(int(match[1]), match[3]) for match in found if match]
+
+
+def test_the_documented_sample_is_good(tmp_path):
+    finished = check(tmp_path, SAMPLE)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert problems(finished) == []
+
+
+def test_all_problems_are_told_with_file_line_and_column(tmp_path):
+    finished = check(tmp_path, BROKEN)
+    assert finished.returncode == 1
+    found = problems(finished)
+    assert [line for line, _ in found] == [4, 7, 11], finished.stdout + finished.stderr
+    unknown_field, unknown_channel, bad_url = [message for _, message in found]
+    assert "chanels" in unknown_field and "channels" in unknown_field, "a misspelt field gets a suggestion"
+    assert "nowhere" in unknown_channel
+    assert "url" in bad_url.lower()
+    assert "xxx" not in finished.stdout + finished.stderr, "keys are not printed"
+
+
+def test_a_file_that_is_no_yaml_is_told_with_its_place(tmp_path):
+    finished = check(tmp_path, "users:\n  alice: [\n")
+    assert finished.returncode == 1
+    assert problems(finished), finished.stdout + finished.stderr
+
+
+def test_a_missing_file_is_told(tmp_path):
+    finished = binary.run("check", "-c", "absent.yaml", cwd=tmp_path)
+    assert finished.returncode == 1
+    assert "absent.yaml" in finished.stdout + finished.stderr
+
+
+def test_a_directory_of_files_is_one_config(tmp_path):
+    users, channels = SAMPLE.split("channels:\n  aliyun")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/10-users.yaml").write_text(users)
+    (tmp_path / "config/20-channels.yaml").write_text("channels:\n  aliyun" + channels)
+    finished = binary.run("check", "-c", "config", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -1,0 +1,98 @@
+"""A new user's first minute: start the demo, paste what it printed, follow the README."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from harness import binary, http1
+from harness.documents import curl_commands, quickstart_blocks
+from harness.polling import until
+from harness.records import Records
+from harness.sdk import HERE
+
+DIALECTS = {"openai", "anthropic", "gemini", "dashscope"}
+
+
+class Demo:
+    """`aiproxy demo`, which prints its keys on purpose."""
+
+    def __init__(self, directory, *options):
+        arguments = ("demo", "--listen", "127.0.0.1:0", "--data", directory / "data", *options)
+        self.process = binary.Process(directory, *arguments, stdout_may_hold_secrets=True)
+
+
+@pytest.fixture
+def demo(tmp_path):
+    demo = Demo(tmp_path, "--output", "json")
+    demo.told = demo.process.ready_line()
+    yield demo
+    demo.process.stop()
+
+
+def bash(script, **variables):
+    """Run a script as a user would paste it."""
+    environment = {**binary.environment(), **variables}
+    environment["PATH"] = f"{binary.PATH.parent}{os.pathsep}{HERE}/.venvs/.venv-new/bin{os.pathsep}{environment['PATH']}"
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def test_the_demo_tells_programs_where_everything_is(demo):
+    assert {"base_url", "proxy_key", "admin_url", "admin_token", "upstream_url", "records"} <= set(demo.told)
+    assert set(demo.told["channels"]) == set(demo.told["proxy_keys"]) == DIALECTS
+    assert demo.process.stdout.read_text().count("\n") == 1, "one line, so that a script can read it"
+
+
+@pytest.mark.parametrize("which", ["proxy_key", *sorted(DIALECTS)])
+def test_each_key_of_the_demo_gets_an_answer(demo, which):
+    key = demo.told["proxy_key"] if which == "proxy_key" else demo.told["proxy_keys"][which]
+    headers = {"Authorization": f"Bearer {key}"}
+    answer = http1.call(demo.told["base_url"], "POST", "/v1/chat/completions", headers, http1.chat_body())
+    assert answer.status == 200 and "hello" in answer.json()["choices"][0]["message"]["content"]
+    kept = Records(demo.process.directory / "data/records.jsonl").one()
+    assert kept["id"] == answer.request_id and kept["usage"]["output"] == answer.json()["usage"]["completion_tokens"]
+
+
+def test_the_printed_curl_works_when_pasted(tmp_path):
+    demo = Demo(tmp_path)
+    printed = demo.process.stdout
+    commands = until(lambda: curl_commands(printed.read_text()), 10, "the demo prints a curl command")
+    for command in commands:
+        pasted = bash(command)
+        assert pasted.returncode == 0, pasted.stderr
+        assert "You said" in pasted.stdout or "data:" in pasted.stdout, pasted.stdout
+    demo.process.signal(signal.SIGINT)
+    assert demo.process.wait(10) == 0
+
+
+def run_block(language, program, directory, key):
+    """Run one block of a document in its language."""
+    if language == "js":  # packages are found from where a module lies
+        path = HERE / "node/new" / f"quickstart-{os.getpid()}.mjs"
+        script = f"node {path}"
+    elif language == "python":
+        path = directory / "quickstart.py"
+        script = f"cd {directory} && python {path}"
+    else:
+        path = directory / "quickstart.sh"
+        script = f"cd {directory} && bash -euo pipefail {path}"
+    path.write_text(program)
+    try:
+        return bash(script, AIPROXY_KEY=key)
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md"])
+def test_the_quickstart_of_the_readme_runs(demo, document, tmp_path):
+    blocks = quickstart_blocks((binary.REPOSITORY / document).read_text())
+    assert blocks, f"{document} shows no quickstart block"
+    key = demo.told["proxy_key"]
+    for language, program in blocks:
+        program = program.replace("http://127.0.0.1:8001", demo.told["base_url"]).replace("$AIPROXY_KEY", key)
+        ran = run_block(language, program, tmp_path, key)
+        assert ran.returncode == 0, f"{program}\n{ran.stdout}\n{ran.stderr}"
+        assert ran.stdout.strip(), program
+    assert Records(demo.process.directory / "data/records.jsonl").all(), "at least one call went through"
