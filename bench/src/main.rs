@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a load generator needs the real clock, and nobody pauses it")]
 
 mod aiproxy;
+mod awake;
 mod caller;
 mod load;
 mod measure;
@@ -30,6 +31,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::awake::KeepAwake;
 use crate::report::Series;
 use crate::run::{Sample, Setup};
 use crate::subject::{Keys, Subject};
@@ -59,6 +61,12 @@ struct Arguments {
     /// Streamed calls ask for their usage themselves, so that AIProxy has nothing to add and to hide
     #[arg(long)]
     include_usage: bool,
+    /// Let idle cores sleep; in a virtual machine, latencies are then mostly the hypervisor's
+    #[arg(long)]
+    let_sleep: bool,
+    /// Spin at idle priority: what this program runs beside itself to keep cores awake
+    #[arg(long, hide = true)]
+    spin: bool,
     /// Core of the proxy under test
     #[arg(long, default_value_t = 0)]
     proxy_core: usize,
@@ -79,11 +87,20 @@ enum Output {
     Json,
 }
 
+/// Above this share of waiting, other work on the machine has touched the result.
+const DISTURBED: f64 = 0.03;
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    if arguments.spin {
+        awake::spin();
+        return Ok(ExitCode::SUCCESS);
+    }
     ensure!((0.001..=100.0).contains(&arguments.scale), "--scale: between 0.001 and 100");
     raise_descriptor_limit()?;
     process::pin_self(arguments.load_core)?;
+    let cores = [arguments.proxy_core, arguments.load_core];
+    let _awake = if arguments.let_sleep { None } else { Some(KeepAwake::start(&cores)?) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let all = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -129,13 +146,22 @@ async fn all_rounds(arguments: &Arguments, setup: &Setup, spec: &Spec, samples: 
             }
             let name = subject.name();
             let sample = run::measure(setup, spec, subject).await.with_context(|| format!("{name}, round {round}"))?;
-            let value = sample.value.map(|value| format!("{value:.2} {}  ", spec.unit)).unwrap_or_default();
-            let speed = sample.per_second.map(|speed| format!("{speed:.0}/s")).unwrap_or_default();
-            progress(&format!("round {round}/{} {} {name}  {value}{speed}", arguments.rounds, spec.name));
+            let step = format!("round {round}/{} {} {name}", arguments.rounds, spec.name);
+            progress(&format!("{step}{}", described(&sample, spec)));
             samples.push(Sample { round, subject: Some(subject), ..sample });
         }
     }
     Ok(())
+}
+
+fn described(sample: &Sample, spec: &Spec) -> String {
+    let value = sample.value.map(|value| format!("  {value:.2} {}", spec.unit)).unwrap_or_default();
+    let speed = sample.per_second.map(|speed| format!("  {speed:.0}/s")).unwrap_or_default();
+    let disturbed = sample.disturbed.filter(|&share| share > DISTURBED);
+    let warning =
+        disturbed.map(|share| format!("  (disturbed: {:.0}% of the time it waited for its core)", share * 100.0));
+    let open = sample.open_streams.map(|open| format!("  {open} open")).unwrap_or_default();
+    value + &speed + &open + &warning.unwrap_or_default()
 }
 
 /// Nginx first in odd rounds, AIProxy in even ones, so that drift of the machine hits both alike.
@@ -162,7 +188,7 @@ fn print(arguments: &Arguments, all: &[Series]) -> Result<()> {
         Output::Table => report::table(&mut out, all)?,
         Output::Json => {
             let document = json!({"rounds": arguments.rounds, "scale": arguments.scale,
-                "include_usage": arguments.include_usage, "users": payload::USERS, "workloads": all});
+                "include_usage": arguments.include_usage, "let_sleep": arguments.let_sleep, "users": payload::USERS, "workloads": all});
             serde_json::to_writer_pretty(&mut out, &document)?;
             writeln!(out)?;
         }

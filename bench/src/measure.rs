@@ -12,31 +12,50 @@ pub(crate) fn family(root: u32) -> Vec<u32> {
     all
 }
 
-/// Nanoseconds on a processor of all threads of these processes.
-///
-/// From `schedstat`, which is exact, unlike the 10 ms ticks of `stat`; those only stand in where it is missing. A thread
-/// that ended in between takes its time with it: neither proxy ends threads while it serves.
-pub(crate) fn cpu_ns(pids: &[u32]) -> Result<u64> {
-    pids.iter().map(|&pid| threads_ns(pid).or_else(|_| ticks_ns(pid))).sum()
+/// Nanoseconds that the threads of some processes were on a processor, and were ready but had to wait for one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    pub(crate) ran: u64,
+    pub(crate) waited: u64,
 }
 
-fn threads_ns(pid: u32) -> Result<u64> {
-    let mut total = 0;
+impl Cpu {
+    /// From `schedstat`, which is exact for a thread that sleeps, unlike the 10 ms ticks of `stat`; those only stand in
+    /// where it is missing. A thread that ended takes its time with it: neither proxy ends threads while it serves.
+    pub(crate) fn of(pids: &[u32]) -> Result<Self> {
+        let mut total = Self::default();
+        for &pid in pids {
+            let part = of_threads(pid).or_else(|_| of_ticks(pid))?;
+            total = Self { ran: total.ran + part.ran, waited: total.waited + part.waited };
+        }
+        Ok(total)
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        let waited = self.waited.saturating_sub(before.waited);
+        Self { ran: self.ran.saturating_sub(before.ran), waited }
+    }
+}
+
+fn of_threads(pid: u32) -> Result<Cpu> {
+    let mut total = Cpu::default();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        total += first_number(&text)?;
+        let mut numbers = text.split_ascii_whitespace();
+        total.ran += numbers.next().context("schedstat")?.parse::<u64>()?;
+        total.waited += numbers.next().context("schedstat")?.parse::<u64>()?;
     }
     Ok(total)
 }
 
-fn ticks_ns(pid: u32) -> Result<u64> {
+fn of_ticks(pid: u32) -> Result<Cpu> {
     const TICK_NS: u64 = 10_000_000;
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after_name) = text.rsplit_once(')').context("stat")?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next().context("utime")?.parse()?;
     let system: u64 = fields.next().context("stime")?.parse()?;
-    Ok((user + system) * TICK_NS)
+    Ok(Cpu { ran: (user + system) * TICK_NS, waited: 0 })
 }
 
 /// Resident memory in KiB as `ps` shows it; pages shared by master and worker count twice.
@@ -52,11 +71,7 @@ pub(crate) fn pss_kib(pids: &[u32]) -> Result<u64> {
 fn field(path: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{name} in {path}"))?;
-    first_number(line)
-}
-
-fn first_number(text: &str) -> Result<u64> {
-    text.split_ascii_whitespace().next().context("a number")?.parse().context("a number")
+    line.split_ascii_whitespace().next().context("a number")?.parse().context("a number")
 }
 
 /// The value below which `share` of the samples lie. Sorts them.
@@ -93,7 +108,7 @@ mod tests {
         let own = family(std::process::id());
         // A running thread is only accounted for at the next tick, or when it goes to sleep.
         std::thread::sleep(std::time::Duration::from_millis(1));
-        assert!(cpu_ns(&own[..1]).unwrap() > 0);
+        assert!(Cpu::of(&own[..1]).unwrap().ran > 0);
         assert!(rss_kib(&own[..1]).unwrap() > 0);
     }
 }

@@ -12,8 +12,9 @@ pub(crate) const USERS: usize = 10_000;
 pub(crate) const REAL_KEY: &str = "sk-bench-0123456789abcdefghijklmnopqrstuvwxyzABCD";
 /// Chunks with content in the fast stream.
 pub(crate) const FAST_CHUNKS: usize = 50;
-/// Chunks with content in the slow stream, and the pause between them.
-pub(crate) const SLOW_CHUNKS: usize = 20;
+/// Chunks with content in the slow stream, and the pause between them: two seconds, so that the first stream still runs
+/// when the last of 2,000 begins.
+pub(crate) const SLOW_CHUNKS: usize = 40;
 pub(crate) const SLOW_PAUSE_MS: u64 = 50;
 
 const MODEL: &str = "gpt-4o-mini";

@@ -41,6 +41,7 @@ pub(crate) struct Medians {
     pub(crate) added_p50_us: Option<f64>,
     pub(crate) added_p99_us: Option<f64>,
     pub(crate) busy: Option<f64>,
+    pub(crate) disturbed: Option<f64>,
     pub(crate) rss_mb: Option<f64>,
     pub(crate) pss_mb: Option<f64>,
     pub(crate) stream_kib: Option<f64>,
@@ -115,6 +116,7 @@ impl Medians {
             added_p50_us: added(|sample| sample.p50_us),
             added_p99_us: added(|sample| sample.p99_us),
             busy: middle(|sample| sample.busy),
+            disturbed: middle(|sample| sample.disturbed),
             rss_mb: middle(|sample| sample.rss_mb),
             pss_mb: middle(|sample| sample.pss_mb),
             stream_kib: middle(|sample| sample.stream_kib),
@@ -142,7 +144,7 @@ pub(crate) fn table(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\n{:<13} {:<8} {:>10} {:>9} {:>9} {:>10} {:>10} {:>6} {:>8} {:>8} {:>10}",
+        "\n{:<13} {:<8} {:>10} {:>9} {:>9} {:>10} {:>10} {:>6} {:>6} {:>8} {:>8} {:>10}",
         "workload",
         "who",
         "units/s",
@@ -151,6 +153,7 @@ pub(crate) fn table(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
         "added p50",
         "added p99",
         "core",
+        "waited",
         "RSS MB",
         "PSS MB",
         "KiB/stream"
@@ -159,7 +162,7 @@ pub(crate) fn table(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
         for medians in &series.medians {
             writeln!(
                 out,
-                "{:<13} {:<8} {:>10} {:>9} {:>9} {:>10} {:>10} {:>6} {:>8} {:>8} {:>10}",
+                "{:<13} {:<8} {:>10} {:>9} {:>9} {:>10} {:>10} {:>6} {:>6} {:>8} {:>8} {:>10}",
                 series.workload,
                 medians.subject.name(),
                 number(medians.per_second, 0),
@@ -167,7 +170,8 @@ pub(crate) fn table(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
                 number(medians.p99_us, 0),
                 number(medians.added_p50_us, 0),
                 number(medians.added_p99_us, 0),
-                medians.busy.map_or_else(|| "-".to_owned(), |busy| format!("{:.0}%", busy * 100.0)),
+                percent(medians.busy),
+                percent(medians.disturbed),
                 number(medians.rss_mb, 1),
                 number(medians.pss_mb, 1),
                 number(medians.stream_kib, 1),
@@ -182,6 +186,10 @@ pub(crate) fn table(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
 
 fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", share * 100.0))
 }
 
 fn goal(series: &Series) -> String {

@@ -28,7 +28,7 @@ pub(crate) enum Answers {
     Json,
     /// Fifty events as fast as they can be written, each with a write of its own, as providers do.
     FastStream,
-    /// Twenty events, 50 ms apart.
+    /// Forty events, 50 ms apart.
     SlowStream,
 }
 

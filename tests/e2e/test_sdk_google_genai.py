@@ -53,7 +53,8 @@ def test_texts_are_embedded(sdk):
 def test_an_unknown_key_is_refused_in_words_the_sdk_understands(sdk):
     saw = sdk.saw("wrong_key")
     assert saw["status"] == 401 and "Invalid proxy key" in saw["message"] and "UNAUTHENTICATED" in saw["message"]
-    assert {kept["error_code"] for kept in sdk.records["wrong_key"]} == {"invalid_credential"}
+    (kept,) = sdk.records["wrong_key"]
+    assert kept["dialect"] == "gemini" and kept["error_code"] == "invalid_credential"
 
 
 def test_a_disabled_user_is_refused(sdk):

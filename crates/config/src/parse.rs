@@ -46,7 +46,7 @@ pub(crate) fn parse(path: &Path, file: u16, text: &str, problems: &mut Problems)
 type Stop = (Mark, String);
 
 /// Puts a map together: reports duplicate keys, keeping the first, and drops comments (`_…`).
-struct MapBuilder {
+pub(crate) struct MapBuilder {
     mark: Mark,
     entries: Vec<Entry>,
     /// Only made once a map is too large to look through each time.
@@ -54,7 +54,7 @@ struct MapBuilder {
 }
 
 impl MapBuilder {
-    fn new(mark: Mark) -> Self {
+    pub(crate) fn new(mark: Mark) -> Self {
         Self { mark, entries: Vec::new(), seen: None }
     }
 
@@ -75,6 +75,16 @@ impl MapBuilder {
         self.entries.push(entry);
     }
 
+    /// Adds all entries of another map: a section continued in another file.
+    pub(crate) fn extend(&mut self, other: Node, problems: &mut Problems) {
+        if self.entries.is_empty() {
+            self.mark = other.mark;
+        }
+        for entry in other.into_entries() {
+            self.add(entry, problems);
+        }
+    }
+
     /// Adds what is not there yet: YAML's merge key `<<`.
     fn merge(&mut self, other: Node) {
         for entry in other.into_entries() {
@@ -93,7 +103,7 @@ impl MapBuilder {
         self.seen.get_or_insert_with(|| entries.iter().map(|entry| Arc::clone(&entry.key)).collect()).contains(key)
     }
 
-    fn finish(self) -> Node {
+    pub(crate) fn finish(self) -> Node {
         Node { mark: self.mark, value: Value::Map(self.entries.into_boxed_slice()) }
     }
 }

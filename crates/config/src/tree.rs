@@ -146,11 +146,6 @@ impl<'tree> Place<'tree> {
         self.mark
     }
 
-    /// Whether something is written here.
-    pub(crate) fn is_written(&self) -> bool {
-        self.node.is_some_and(|node| !matches!(node.value, Value::Null))
-    }
-
     /// The config path: `channels.openai.endpoints[1].base_url`.
     pub(crate) fn path(&self) -> String {
         let mut path = self.parent.map(Place::path).unwrap_or_default();

@@ -16,22 +16,20 @@ pub(crate) fn dress(headers: &mut HeaderMap, call: &Call<'_>, dialect: Dialect) 
             ("x-ratelimit-remaining-requests", "9999"),
             ("set-cookie", "__cf_bm=demo; HttpOnly"),
         ],
-        Dialect::Azure => &[
-            ("openai-organization", "org-demo"),
-            ("x-ms-region", "Demo"),
-            ("set-cookie", "__cf_bm=demo; HttpOnly"),
-        ],
+        Dialect::Azure => {
+            &[("openai-organization", "org-demo"), ("x-ms-region", "Demo"), ("set-cookie", "__cf_bm=demo; HttpOnly")]
+        }
         Dialect::Anthropic => &[
             ("anthropic-organization-id", "org-demo"),
             ("anthropic-ratelimit-requests-limit", "1000"),
             ("set-cookie", "__cf_bm=demo; HttpOnly"),
         ],
-        Dialect::Gemini | Dialect::Vertex => &[("server-timing", "gfet4t7; dur=1"), ("set-cookie", "NID=demo; HttpOnly")],
-        Dialect::DashScope => &[
-            ("req-cost-time", "1"),
-            ("x-dashscope-call-gateway", "true"),
-            ("set-cookie", "acw_tc=demo; HttpOnly"),
-        ],
+        Dialect::Gemini | Dialect::Vertex => {
+            &[("server-timing", "gfet4t7; dur=1"), ("set-cookie", "NID=demo; HttpOnly")]
+        }
+        Dialect::DashScope => {
+            &[("req-cost-time", "1"), ("x-dashscope-call-gateway", "true"), ("set-cookie", "acw_tc=demo; HttpOnly")]
+        }
     };
     for (name, value) in constant {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));

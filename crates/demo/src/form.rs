@@ -82,10 +82,8 @@ mod tests {
 
     #[test]
     fn fields_and_files_are_read() {
-        let headers = HeaderMap::from_iter([(
-            CONTENT_TYPE,
-            HeaderValue::from_static("multipart/form-data; boundary=\"x-y\""),
-        )]);
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("multipart/form-data; boundary=\"x-y\""))]);
         let body = Bytes::from_static(
             b"--x-y\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ndemo\r\n--x-y\r\ncontent-disposition: form-data; name=\"image[]\"; filename=\"a.png\"\r\nContent-Type: image/png\r\n\r\n\x89\r\n--x-\r\n\r\n--x-y--\r\n",
         );

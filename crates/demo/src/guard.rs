@@ -131,7 +131,10 @@ mod tests {
         assert_eq!(get(CHAT, &[version, ("x-api-key", KEY)]).status, 200);
         assert_eq!(get(CHAT, &[version, ("authorization", &bearer)]).status, 200);
         let answer = get(CHAT, &[version, ("authorization", &bearer), ("x-api-key", KEY)]);
-        assert_eq!((answer.status, answer.json()["error"]["details"]["error_code"].as_str()), (400, Some("leaked_header")));
+        assert_eq!(
+            (answer.status, answer.json()["error"]["details"]["error_code"].as_str()),
+            (400, Some("leaked_header"))
+        );
     }
 
     #[test]
@@ -139,7 +142,11 @@ mod tests {
         let bearer = format!("Bearer {KEY}");
         for name in ["x-forwarded-for", "cookie", "openai-organization", "x-aiproxy-channel", "via"] {
             let answer = get(CHAT, &[("authorization", &bearer), (name, "x")]);
-            assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (400, Some("leaked_header")), "{name}");
+            assert_eq!(
+                (answer.status, answer.json()["error"]["code"].as_str()),
+                (400, Some("leaked_header")),
+                "{name}"
+            );
         }
         assert_eq!(get("/v1/models?key=pk_user1", &[("authorization", &bearer)]).status, 400);
     }

@@ -12,8 +12,8 @@
 //! It does not know the gateway: it is an ordinary HTTP/1.1 server. The answers are made by a pure function,
 //! [`DemoUpstream::handle`], from request parts and body bytes; only [`serve`] touches a socket.
 
-mod anthropic;
 mod answer;
+mod anthropic;
 mod base64;
 mod body;
 mod call;

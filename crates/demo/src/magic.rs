@@ -94,11 +94,44 @@ fn cut(reply: &mut Reply) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Answered, post};
+    use serde_json::{Value, json};
+
+    fn chat(model: &str, is_stream: bool) -> Answered {
+        let messages = json!([{"role": "user", "content": "hello"}]);
+        post("/v1/chat/completions", &json!({"model": model, "messages": messages, "stream": is_stream}))
+    }
 
     #[test]
     fn names_are_read_with_or_without_a_path() {
         assert_eq!(Magic::of("models/demo-slow"), Magic::Slow);
         assert_eq!(Magic::of("demo-error-529"), Magic::Refuse(529));
         assert_eq!(["demo-error-200", "demo-error-x", "gpt-x", ""].map(Magic::of), [Magic::None; 4]);
+    }
+
+    #[test]
+    fn magic_names_fail_as_promised() {
+        for (model, status, code) in [
+            ("demo-error-401", 401, json!("invalid_api_key")),
+            ("demo-error-404", 404, json!("model_not_found")),
+            ("demo-missing", 404, json!("model_not_found")),
+            ("demo-error-429", 429, json!("rate_limit_exceeded")),
+            ("demo-error-500", 500, Value::Null),
+            ("demo-error-529", 529, Value::Null),
+        ] {
+            let answer = chat(model, false);
+            assert_eq!((answer.status, &answer.json()["error"]["code"]), (status, &code), "{model}");
+        }
+        assert_eq!(chat("demo-error-429", false).header("retry-after"), "1");
+        assert_eq!(chat("demo-slow", false).delay, Delay::For(SLOW));
+        assert_eq!(chat("demo-hang", false).delay, Delay::Forever);
+        let broken = chat("demo-break", true);
+        assert!(broken.is_cut && broken.chunks > 2 && !broken.text.contains("[DONE]"));
+        let failed = chat("demo-error-in-stream", true);
+        assert_eq!((failed.chunks, failed.events()[2]["error"]["type"].as_str()), (3, Some("server_error")));
+        assert_eq!(chat("demo-error-in-stream", false).status, 500);
+        let content =
+            |event: &&Value| event["choices"][0]["delta"]["content"].as_str().is_some_and(|text| !text.is_empty());
+        assert_eq!(chat("demo-long", true).events().iter().filter(content).count(), 200);
     }
 }

@@ -19,7 +19,7 @@ use crate::call::Call;
 use crate::prompt::{Tool, ToolChoice};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
-use crate::route::{Dialect, Route};
+use crate::route::Route;
 
 pub(crate) fn answer(call: &Call<'_>, route: &Route<'_>) -> Result<Reply, Refusal> {
     let no_route = || Refusal::no_route(call.method.as_str(), call.path, route.dialect);
@@ -66,10 +66,7 @@ pub(crate) fn tools(declared: &Value) -> Vec<Tool> {
     let functions = declared.as_array().into_iter().flatten().filter(|tool| tool["type"] == "function");
     let tool = |tool: &Value| {
         let function = tool.get("function").unwrap_or(tool);
-        Tool {
-            name: function["name"].as_str().unwrap_or_default().to_owned(),
-            schema: function["parameters"].clone(),
-        }
+        Tool { name: function["name"].as_str().unwrap_or_default().to_owned(), schema: function["parameters"].clone() }
     };
     functions.map(tool).collect()
 }
@@ -91,11 +88,6 @@ pub(crate) fn schema(format: &Value) -> Option<Value> {
         "json_object" => Some(json!({"type": "object", "properties": {"answer": {"type": "string"}}})),
         _ => None,
     }
-}
-
-/// True in the request for an Azure stream, which opens with a chunk of its own.
-fn is_azure(dialect: Dialect) -> bool {
-    dialect == Dialect::Azure
 }
 
 #[cfg(test)]

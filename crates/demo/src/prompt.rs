@@ -47,8 +47,10 @@ pub(crate) struct Prompt {
     pub(crate) limit: Option<u64>,
     /// Whether the model thinks before it answers.
     pub(crate) thinks: bool,
-    asked: String,
-    tool_result: Option<String>,
+    /// The last user text.
+    pub(crate) asked: String,
+    /// The result of a tool that ran after it.
+    pub(crate) tool_result: Option<String>,
 }
 
 impl Prompt {
@@ -157,6 +159,9 @@ mod tests {
     #[test]
     fn text_is_found_in_every_form_of_content() {
         let parts = json!([{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "tool_result", "content": [{"text": "b"}]}]);
-        assert_eq!((text_of(&parts), text_of(&json!("c")), text_of(&json!(null))), ("ab".into(), "c".into(), String::new()));
+        assert_eq!(
+            (text_of(&parts), text_of(&json!("c")), text_of(&json!(null))),
+            ("ab".into(), "c".into(), String::new())
+        );
     }
 }

@@ -110,7 +110,7 @@ impl Refusal {
                 if let Some(code) = code {
                     error["details"] = json!({"error_code": code});
                 }
-                json!({"type": "error", "error": error, "request_id": format!("req_{request_id}")})
+                json!({"type": "error", "error": error, "request_id": format!("req_{}", request_id.replace('-', ""))})
             }
             Dialect::Gemini | Dialect::Vertex => {
                 let mut error = json!({"code": status, "message": message, "status": google_status(*status)});

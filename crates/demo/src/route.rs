@@ -125,8 +125,18 @@ mod tests {
         expect("/api/v1/tasks/t", Dialect::DashScope, "tasks/t", None);
         expect("/v1alpha/models/m:countTokens", Dialect::Gemini, "models/m:countTokens", Some("m"));
         expect("/v1/models/m:generateContent", Dialect::Gemini, "models/m:generateContent", Some("m"));
-        expect("/v1/projects/p/locations/l/publishers/google/models/m:predict", Dialect::Vertex, "models/m:predict", Some("m"));
-        expect("/v1/projects/p/locations/l/publishers/anthropic/models/c@1:rawPredict", Dialect::Anthropic, "models/c@1:rawPredict", Some("c@1"));
+        expect(
+            "/v1/projects/p/locations/l/publishers/google/models/m:predict",
+            Dialect::Vertex,
+            "models/m:predict",
+            Some("m"),
+        );
+        expect(
+            "/v1/projects/p/locations/l/publishers/anthropic/models/c@1:rawPredict",
+            Dialect::Anthropic,
+            "models/c@1:rawPredict",
+            Some("c@1"),
+        );
         expect("/nowhere", Dialect::OpenAi, "/nowhere", None);
     }
 

@@ -79,7 +79,8 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn request(model: &str, stream: bool) -> String {
-        let body = serde_json::json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
+        let body =
+            serde_json::json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
         let body = body.to_string();
         let length = body.len();
         format!(

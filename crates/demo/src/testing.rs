@@ -58,9 +58,9 @@ pub(crate) fn send(
     headers: &[(&str, &str)],
     body: Vec<u8>,
 ) -> Answered {
-    let request = headers.iter().fold(Request::builder().method(method).uri(path), |request, (name, value)| {
-        request.header(*name, *value)
-    });
+    let request = headers
+        .iter()
+        .fold(Request::builder().method(method).uri(path), |request, (name, value)| request.header(*name, *value));
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let reply = upstream.handle(&parts, &Bytes::from(body));
     let bytes: Vec<u8> = reply.chunks().flatten().copied().collect();

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 /// The caller's address. Forwarding headers count only where `peer` is trusted; they are read from right to left, and
 /// the first address that is not itself a trusted proxy is the caller.
-pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let peer = peer.to_canonical();
     if trusted.is_empty() || !is_trusted(peer) {

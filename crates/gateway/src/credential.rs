@@ -14,7 +14,7 @@ const KEY_LENGTH_LIMIT: usize = 4096;
 
 /// What the caller presented.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Presented<T> {
+pub(crate) enum Presented<T> {
     /// No carrier is there at all.
     Nothing,
     /// `Authorization` is there, but with a scheme that carries no key, and nothing else is.
@@ -26,7 +26,7 @@ pub enum Presented<T> {
 }
 
 /// Looks through every carrier and returns the first text that `find` knows.
-pub fn presented<T>(headers: &HeaderMap, query: Option<&str>, mut find: impl FnMut(&str) -> Option<T>) -> Presented<T> {
+pub(crate) fn presented<T>(headers: &HeaderMap, query: Option<&str>, mut find: impl FnMut(&str) -> Option<T>) -> Presented<T> {
     let mut outcome = Presented::Nothing;
     let mut consider = |text: &str| {
         let text = text.trim();
@@ -89,7 +89,7 @@ fn is_query_carrier(name: &str) -> bool {
 }
 
 /// `query` without the carriers, otherwise byte for byte. `None` if nothing is left.
-pub fn strip_query(query: &str) -> Option<std::borrow::Cow<'_, str>> {
+pub(crate) fn strip_query(query: &str) -> Option<std::borrow::Cow<'_, str>> {
     if !query_pairs(query).any(|(name, _)| is_query_carrier(name)) {
         return Some(query.into());
     }

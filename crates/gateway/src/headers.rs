@@ -26,7 +26,8 @@ fn is_private_to_caller(name: &str) -> bool {
         b'a' => matches!(name, "authorization" | "api-key"),
         b'c' => matches!(name, "cookie" | "client-ip") || name.starts_with("cf-") || name.starts_with("cdn-loop"),
         b'f' => matches!(name, "forwarded" | "fastly-client-ip" | "fly-client-ip"),
-        b'o' => matches!(name, "openai-organization" | "openai-project"),
+        b'o' => matches!(name, "openai-organization" | "openai-project" | "origin"),
+        b'r' => name == "referer",
         b't' => name == "true-client-ip",
         b'v' => name == "via",
         b'x' => {
@@ -78,7 +79,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// The caller's headers that go upstream. Framing and `Host` are left out: the request head writes its own.
-pub fn forwarded<'headers>(
+pub(crate) fn forwarded<'headers>(
     headers: &'headers HeaderMap,
     removed: &'headers [Box<str>],
 ) -> impl Iterator<Item = (&'headers HeaderName, &'headers HeaderValue)> {
@@ -96,7 +97,7 @@ pub fn forwarded<'headers>(
 }
 
 /// The upstream's headers that go to the caller.
-pub fn returned(mut headers: HeaderMap, authority: &str) -> HeaderMap {
+pub(crate) fn returned(mut headers: HeaderMap, authority: &str) -> HeaderMap {
     let connection = named_by_connection(&headers);
     let private: Vec<HeaderName> = headers
         .keys()
@@ -150,6 +151,8 @@ mod tests {
             ("x-forwarded-host", "x"),
             ("forwarded", "x"),
             ("cf-connecting-ip", "x"),
+            ("origin", "x"),
+            ("referer", "x"),
             ("true-client-ip", "x"),
             ("openai-organization", "x"),
             ("openai-project", "x"),
@@ -164,7 +167,8 @@ mod tests {
             ("x-stainless-retry-count", "1"),
             ("content-type", "application/json"),
         ]);
-        let names: Vec<_> = forwarded(&headers, &["x-unwanted".into()]).map(|(name, _)| name.as_str()).collect();
+        let removed = ["x-unwanted".into()];
+        let names: Vec<_> = forwarded(&headers, &removed).map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["anthropic-version", "x-stainless-retry-count", "content-type"]);
     }
 

@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 
 /// Who calls.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The user.
     pub user: Arc<User>,
     /// The key that was presented.
@@ -19,12 +19,12 @@ pub struct Caller {
 
 impl Caller {
     /// The caller behind a key of `snapshot`.
-    pub fn of(snapshot: &Snapshot, key: &Arc<ProxyKey>) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, key: &Arc<ProxyKey>) -> Self {
         Self { user: snapshot.users[key.user].clone(), key: key.clone() }
     }
 
     /// Refuses a caller who is switched off, expired or in the wrong place.
-    pub fn check(&self, client_ip: IpAddr, now_ms: u64) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, client_ip: IpAddr, now_ms: u64) -> Result<(), Refusal> {
         if self.user.status != Status::Active {
             let message = "This user is disabled. Ask your administrator to activate it.";
             return Err(Refusal::forbidden("user_disabled", message));

@@ -9,13 +9,13 @@ use crate::client_body::ClientBody;
 use crate::upstream::error::ClientBodyError;
 
 /// A body up to this size is held (without copying) to be looked into and to be sent again. Default 32 MiB.
-pub const REPLAY_LIMIT: u64 = 32 << 20;
+pub(crate) const REPLAY_LIMIT: u64 = 32 << 20;
 /// A body whose inside does not matter is held up to this size, so that one write sends it.
 const SMALL_BODY: u64 = 256 << 10;
 
 /// What was seen in a body.
 #[derive(Debug)]
-pub enum Peeked {
+pub(crate) enum Peeked {
     /// JSON, or what should have been.
     Json(PeekedBody),
     /// A form.
@@ -26,7 +26,7 @@ pub enum Peeked {
 
 impl Peeked {
     /// The model named in the body.
-    pub fn model(&self) -> Option<&str> {
+    pub(crate) fn model(&self) -> Option<&str> {
         match self {
             Self::Json(body) => body.model.as_deref(),
             Self::Form(form) => form.model.as_deref(),
@@ -36,7 +36,7 @@ impl Peeked {
 }
 
 /// A body as far as it was read.
-pub struct PreparedBody {
+pub(crate) struct PreparedBody {
     /// Pieces read so far.
     pub pieces: Vec<Bytes>,
     /// Whether these are all.
@@ -45,15 +45,8 @@ pub struct PreparedBody {
     pub peeked: Peeked,
 }
 
-impl PreparedBody {
-    /// Total length of the pieces.
-    pub fn length(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.len() as u64).sum()
-    }
-}
-
 /// Reads as much of `body` as the call needs before it can go on.
-pub async fn prepare(
+pub(crate) async fn prepare(
     body: &mut ClientBody,
     headers: &HeaderMap,
     route: &Route<'_>,

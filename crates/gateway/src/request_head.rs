@@ -9,7 +9,7 @@ use crate::headers;
 
 /// How the body behind the head is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFraming {
+pub(crate) enum BodyFraming {
     /// There is no body and no header about one.
     None,
     /// `Content-Length`.
@@ -19,7 +19,7 @@ pub enum BodyFraming {
 }
 
 /// What a request head is made of.
-pub struct RequestHead<'call> {
+pub(crate) struct RequestHead<'call> {
     /// Method, as the caller sent it.
     pub method: &'call Method,
     /// Path for the upstream.
@@ -38,7 +38,7 @@ pub struct RequestHead<'call> {
 
 impl RequestHead<'_> {
     /// Writes the head for `channel`, with `credential` where this kind of upstream expects it.
-    pub fn write(&self, channel: &Channel, credential: &Credential, endpoint: &Endpoint) -> Bytes {
+    pub(crate) fn write(&self, channel: &Channel, credential: &Credential, endpoint: &Endpoint) -> Bytes {
         let mut head = BytesMut::with_capacity(1024);
         head.put_slice(self.method.as_str().as_bytes());
         head.put_u8(b' ');

@@ -6,7 +6,7 @@ use aiproxy_llm::dialect::Dialect;
 
 /// Why no channel serves a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The caller has no channel that is switched on and has a credential.
     NoChannel,
     /// `X-AIProxy-Channel` names a channel that this caller is not mapped to.
@@ -19,7 +19,7 @@ pub enum Refusal {
 
 /// One upstream, chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Target<'snapshot> {
+pub(crate) struct Target<'snapshot> {
     /// The channel.
     pub channel: &'snapshot Channel,
     /// The real key used.
@@ -31,7 +31,7 @@ pub struct Target<'snapshot> {
 }
 
 /// The caller's channels that may serve a call, before the model is looked at. Never empty.
-pub fn candidates<'snapshot>(
+pub(crate) fn candidates<'snapshot>(
     snapshot: &'snapshot Snapshot,
     user: &User,
     key: &ProxyKey,
@@ -60,14 +60,14 @@ pub fn candidates<'snapshot>(
 }
 
 /// Whether the choice among `channels` depends on the model, so that the body must be looked into first.
-pub fn depends_on_model(channels: &[&Channel]) -> bool {
+pub(crate) fn depends_on_model(channels: &[&Channel]) -> bool {
     channels.iter().any(|channel| !channel.models.is_empty())
 }
 
 /// Chooses one upstream. `random` gives a number below its argument.
 ///
 /// A channel that lists the model goes before one that serves all; then the lower priority number; then weight decides.
-pub fn choose<'snapshot>(
+pub(crate) fn choose<'snapshot>(
     mut channels: Vec<&'snapshot Channel>,
     model: Option<&str>,
     mut random: impl FnMut(u32) -> u32,
@@ -96,7 +96,7 @@ pub fn choose<'snapshot>(
 }
 
 /// Whether one of `allowed` names `model`. An empty list allows every model.
-pub fn model_allowed(allowed: &[Box<str>], model: &str) -> bool {
+pub(crate) fn model_allowed(allowed: &[Box<str>], model: &str) -> bool {
     allowed.is_empty() || allowed.iter().any(|pattern| glob_match(pattern, model))
 }
 
@@ -106,14 +106,17 @@ fn has_credential(channel: &Channel) -> bool {
 
 /// Whether an upstream of this kind has an API of this dialect at all.
 fn speaks(kind: Kind, dialect: Dialect) -> bool {
-    match (kind, dialect) {
-        (Kind::Custom, _) => true,
-        (Kind::Openai | Kind::Azure, Dialect::Openai) => true,
-        (Kind::Dashscope, Dialect::Openai | Dialect::Dashscope | Dialect::Anthropic) => true,
-        (Kind::Gemini | Kind::Vertex, Dialect::Openai | Dialect::Gemini) => true,
-        (Kind::Vertex | Kind::Bedrock | Kind::Anthropic, Dialect::Anthropic) => true,
-        _ => false,
-    }
+    kind == Kind::Custom
+        || match dialect {
+            Dialect::Openai => {
+                matches!(kind, Kind::Openai | Kind::Azure | Kind::Dashscope | Kind::Gemini | Kind::Vertex)
+            }
+            Dialect::Anthropic => {
+                matches!(kind, Kind::Anthropic | Kind::Dashscope | Kind::Vertex | Kind::Bedrock)
+            }
+            Dialect::Gemini => matches!(kind, Kind::Gemini | Kind::Vertex),
+            Dialect::Dashscope => kind == Kind::Dashscope,
+        }
 }
 
 fn serves(rule: &ModelRule, model: &str) -> bool {

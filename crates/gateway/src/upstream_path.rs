@@ -24,7 +24,7 @@ const BARE_OPENAI: [&str; 10] = [
 ];
 
 /// The path to ask `endpoint` for, its own prefix included.
-pub fn upstream_path(channel: &Channel, endpoint: &Endpoint, dialect: Dialect, path: &str) -> String {
+pub(crate) fn upstream_path(channel: &Channel, endpoint: &Endpoint, dialect: Dialect, path: &str) -> String {
     if let Some(rewritten) = rewritten(channel, path) {
         return join(&endpoint.path, rewritten);
     }

@@ -61,7 +61,7 @@ pub struct Metered {
     /// The response came to its proper end: a terminal event, `[DONE]`, a finish reason, or a whole JSON document.
     /// Always true for [`MeterKind::Other`], where only the framing can tell.
     pub finished: bool,
-    /// Events with data, or elements of an array.
+    /// Events with data, or elements of an array; 1 for a JSON document.
     pub events: u64,
     /// What was wrong with the usage report.
     pub flaws: Vec<UsageFlaw>,
@@ -124,7 +124,9 @@ impl Meter {
         let Self { framing, gauge } = &mut self;
         let finished = match framing {
             Framing::Json(scan) => {
-                gauge.observe_element(scan.captures());
+                if scan.root_offset().is_some() {
+                    gauge.observe_element(scan.captures());
+                }
                 scan.status() == ScanStatus::Complete
             }
             Framing::Sse(decoder, scan) => {

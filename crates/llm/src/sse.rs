@@ -13,6 +13,9 @@ pub use splitter::EventSplitter;
 /// How large one event may be unless told otherwise.
 pub const DEFAULT_EVENT_LIMIT: usize = 1024 * 1024;
 
+/// A buffer that grew beyond this for one large event is given back after it: an idle stream stays small.
+const KEPT_CAPACITY: usize = 16 * 1024;
+
 /// Cuts a stream into events. An event inside one chunk is handed over where it stands; only one cut by the end of a
 /// chunk is copied, up to the limit.
 #[derive(Clone, Debug)]
@@ -63,7 +66,7 @@ impl SseDecoder {
     fn hold(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
         if self.length > self.limit {
-            self.carry.clear();
+            self.carry = Vec::new();
         } else {
             self.carry.extend_from_slice(bytes);
         }
@@ -77,14 +80,14 @@ impl SseDecoder {
         let whole = self.length == 0;
         self.length = 0;
         if oversize {
-            self.carry.clear();
             on_event(&SseEvent { raw: &[], range, oversize, terminated });
         } else if whole {
             on_event(&SseEvent { raw: last, range, oversize, terminated });
         } else {
             self.carry.extend_from_slice(last);
             on_event(&SseEvent { raw: &self.carry, range, oversize, terminated });
-            self.carry.clear();
         }
+        self.carry.clear();
+        self.carry.shrink_to(KEPT_CAPACITY);
     }
 }

@@ -14,8 +14,19 @@ fn check(cases: &[(&str, Dialect, Operation, &str)]) {
 #[test]
 fn openai_paths_with_any_prefix() {
     for prefix in [
-        "", "/v1", "/compatible-mode/v1", "/v1beta/openai", "/openai/v1", "/api/paas/v4", "/api/v3", "/api/v1", "/v2",
-        "/inference/v1", "/v1/projects/p/locations/global/endpoints/openapi", "//v1/", "/openai/deployments/gpt-4o",
+        "",
+        "/v1",
+        "/compatible-mode/v1",
+        "/v1beta/openai",
+        "/openai/v1",
+        "/api/paas/v4",
+        "/api/v3",
+        "/api/v1",
+        "/v2",
+        "/inference/v1",
+        "/v1/projects/p/locations/global/endpoints/openapi",
+        "//v1/",
+        "/openai/deployments/gpt-4o",
     ] {
         let path = format!("{prefix}/chat/completions");
         let route = classify("POST", &path);
@@ -82,7 +93,8 @@ fn anthropic_paths() {
         ("/v1/messages/count_tokens", Anthropic, CountTokens, "/v1/messages/count_tokens"),
         ("/v1/messages/batches/b/results", Anthropic, Batches, "/v1/messages/batches"),
     ]);
-    let route = classify("POST", "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@20250929:streamRawPredict");
+    let route =
+        classify("POST", "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@20250929:streamRawPredict");
     assert_eq!((route.dialect, route.operation), (Anthropic, Messages));
     assert_eq!(route.model_in_path, Some("claude-x@20250929"));
     assert!(route.stream_in_path);
@@ -109,7 +121,12 @@ fn gemini_paths() {
         ("/v1beta/models/g:generateContent", GenerateContent, "/v1beta/models/{model}:generateContent", false),
         ("/v1/models/g:generateContent", GenerateContent, "/v1beta/models/{model}:generateContent", false),
         ("/models/g:generateContent", GenerateContent, "/v1beta/models/{model}:generateContent", false),
-        ("/v1/models/g:streamGenerateContent", StreamGenerateContent, "/v1beta/models/{model}:streamGenerateContent", true),
+        (
+            "/v1/models/g:streamGenerateContent",
+            StreamGenerateContent,
+            "/v1beta/models/{model}:streamGenerateContent",
+            true,
+        ),
         (
             "/v1beta1/projects/p/locations/l/publishers/google/models/g:generateContent",
             GenerateContent,
@@ -145,7 +162,12 @@ fn gemini_paths() {
 fn dashscope_paths() {
     const AIGC: &str = "/api/v1/services/aigc";
     check(&[
-        (&format!("{AIGC}/text-generation/generation"), Dashscope, DashscopeGeneration, "/api/v1/services/aigc/text-generation"),
+        (
+            &format!("{AIGC}/text-generation/generation"),
+            Dashscope,
+            DashscopeGeneration,
+            "/api/v1/services/aigc/text-generation",
+        ),
         (
             &format!("{AIGC}/multimodal-generation/generation"),
             Dashscope,
@@ -153,8 +175,18 @@ fn dashscope_paths() {
             "/api/v1/services/aigc/multimodal-generation",
         ),
         (&format!("{AIGC}/text2image/image-synthesis"), Dashscope, DashscopeImage, "/api/v1/services/aigc/text2image"),
-        (&format!("{AIGC}/video-generation/video-synthesis"), Dashscope, DashscopeVideo, "/api/v1/services/aigc/video-generation"),
-        ("/api/v1/services/embeddings/text-embedding/text-embedding", Dashscope, DashscopeEmbedding, "/api/v1/services/embeddings"),
+        (
+            &format!("{AIGC}/video-generation/video-synthesis"),
+            Dashscope,
+            DashscopeVideo,
+            "/api/v1/services/aigc/video-generation",
+        ),
+        (
+            "/api/v1/services/embeddings/text-embedding/text-embedding",
+            Dashscope,
+            DashscopeEmbedding,
+            "/api/v1/services/embeddings",
+        ),
         ("/api/v1/services/rerank/text-rerank/text-rerank", Dashscope, DashscopeRerank, "/api/v1/services/rerank"),
         ("/api/v1/services/audio/asr/transcription", Dashscope, DashscopeAudio, "/api/v1/services/audio"),
         ("/api/v1/tasks/t-1", Dashscope, DashscopeTask, "/api/v1/tasks/{id}"),

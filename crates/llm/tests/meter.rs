@@ -26,7 +26,10 @@ fn tokens(input: u64, output: u64) -> Usage {
 
 #[test]
 fn openai_chat() {
-    let metered = openai(Operation::ChatCompletions, r#"{"id":"chatcmpl-1","object":"chat.completion","created":1760000000,"model":"gpt-x","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}"#);
+    let metered = openai(
+        Operation::ChatCompletions,
+        r#"{"id":"chatcmpl-1","object":"chat.completion","created":1760000000,"model":"gpt-x","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}"#,
+    );
     assert_eq!(metered.usage, Some(Usage { cached: Some(4), reasoning: Some(3), ..tokens(19, 10) }));
     assert_eq!(metered.model.as_deref(), Some("gpt-x"));
     assert!(metered.finished && metered.error.is_none() && metered.flaws.is_empty());
@@ -51,7 +54,11 @@ fn openai_chat_stream() {
 
 #[test]
 fn a_compatible_stream_has_usage_on_its_last_choice() {
-    let metered = stream(Dialect::Openai, Operation::ChatCompletions, "data: {\"model\": \"mistral\", \"choices\": [{\"finish_reason\": null}]}\n\ndata: {\"model\": \"mistral\", \"choices\": [{\"finish_reason\": \"stop\"}], \"usage\": {\"prompt_tokens\": 5, \"completion_tokens\": 7, \"prompt_audio_seconds\": 2}}\n\n");
+    let metered = stream(
+        Dialect::Openai,
+        Operation::ChatCompletions,
+        "data: {\"model\": \"mistral\", \"choices\": [{\"finish_reason\": null}]}\n\ndata: {\"model\": \"mistral\", \"choices\": [{\"finish_reason\": \"stop\"}], \"usage\": {\"prompt_tokens\": 5, \"completion_tokens\": 7, \"prompt_audio_seconds\": 2}}\n\n",
+    );
     assert_eq!(metered.usage, Some(Usage { seconds_ms: Some(2000), ..tokens(5, 7) }));
     assert!(metered.finished, "a finish reason ends it even without [DONE]");
 }
@@ -60,11 +67,15 @@ fn a_compatible_stream_has_usage_on_its_last_choice() {
 fn openai_responses() {
     let usage = r#""usage":{"input_tokens":19,"input_tokens_details":{"cached_tokens":4,"cache_write_tokens":0},"output_tokens":10,"output_tokens_details":{"reasoning_tokens":3},"total_tokens":29}"#;
     let expected = Usage { cached: Some(4), cache_write: Some(0), reasoning: Some(3), ..tokens(19, 10) };
-    let body = format!(r#"{{"id":"resp_1","object":"response","status":"completed","error":null,"model":"gpt-x","output":[],{usage}}}"#);
+    let body = format!(
+        r#"{{"id":"resp_1","object":"response","status":"completed","error":null,"model":"gpt-x","output":[],{usage}}}"#
+    );
     let metered = openai(Operation::Responses, &body);
     assert_eq!((metered.usage, metered.error, metered.finished), (Some(expected), None, true));
 
-    let events = format!("event: response.created\ndata: {{\"type\":\"response.created\",\"response\":{{\"model\":\"gpt-x\",\"error\":null,\"usage\":null}}}}\n\nevent: response.output_text.delta\ndata: {{\"type\":\"response.output_text.delta\",\"delta\":\"hi\"}}\n\nevent: response.completed\ndata: {{\"type\":\"response.completed\",\"sequence_number\":8,\"response\":{body}}}\n\n");
+    let events = format!(
+        "event: response.created\ndata: {{\"type\":\"response.created\",\"response\":{{\"model\":\"gpt-x\",\"error\":null,\"usage\":null}}}}\n\nevent: response.output_text.delta\ndata: {{\"type\":\"response.output_text.delta\",\"delta\":\"hi\"}}\n\nevent: response.completed\ndata: {{\"type\":\"response.completed\",\"sequence_number\":8,\"response\":{body}}}\n\n"
+    );
     let metered = stream(Dialect::Openai, Operation::Responses, &events);
     assert_eq!((metered.usage, metered.events, metered.finished), (Some(expected), 3, true));
     assert_eq!((metered.model.as_deref(), metered.error), (Some("gpt-x"), None));
@@ -80,22 +91,43 @@ fn openai_responses() {
 
 #[test]
 fn openai_embeddings_images_and_audio() {
-    let metered = openai(Operation::Embeddings, r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.1,-0.2]}],"model":"text-embedding-3-small","usage":{"prompt_tokens":5,"total_tokens":5}}"#);
+    let metered = openai(
+        Operation::Embeddings,
+        r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.1,-0.2]}],"model":"text-embedding-3-small","usage":{"prompt_tokens":5,"total_tokens":5}}"#,
+    );
     assert_eq!(metered.usage, Some(Usage { input: Some(5), ..Usage::default() }));
 
-    let metered = openai(Operation::Images, r#"{"created":1,"data":[{"b64_json":"iVBO"}],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":1056,"total_tokens":1106}}"#);
+    let metered = openai(
+        Operation::Images,
+        r#"{"created":1,"data":[{"b64_json":"iVBO"}],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":1056,"total_tokens":1106}}"#,
+    );
     assert_eq!(metered.usage, Some(Usage { image_input: Some(40), ..tokens(50, 1056) }));
 
-    let metered = stream(Dialect::Openai, Operation::Images, "event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"x\",\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}\n\n");
+    let metered = stream(
+        Dialect::Openai,
+        Operation::Images,
+        "event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"x\",\"usage\":{\"input_tokens\":1,\"output_tokens\":2}}\n\n",
+    );
     assert_eq!((metered.usage, metered.finished), (Some(tokens(1, 2)), true));
 
-    let metered = openai(Operation::Transcription, r#"{"text":"hi","usage":{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":45,"total_tokens":59}}"#);
+    let metered = openai(
+        Operation::Transcription,
+        r#"{"text":"hi","usage":{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":45,"total_tokens":59}}"#,
+    );
     assert_eq!(metered.usage, Some(Usage { audio_input: Some(14), ..tokens(14, 45) }));
     let metered = openai(Operation::Transcription, r#"{"text":"hi","usage":{"type":"duration","seconds":5}}"#);
     assert_eq!(metered.usage, Some(Usage { seconds_ms: Some(5000), ..Usage::default() }));
-    let metered = stream(Dialect::Openai, Operation::Transcription, "data: {\"type\":\"transcript.text.delta\",\"delta\":\"h\"}\n\ndata: {\"type\":\"transcript.text.done\",\"text\":\"hi\",\"usage\":{\"type\":\"tokens\",\"input_tokens\":14,\"output_tokens\":45}}\n\n");
+    let metered = stream(
+        Dialect::Openai,
+        Operation::Transcription,
+        "data: {\"type\":\"transcript.text.delta\",\"delta\":\"h\"}\n\ndata: {\"type\":\"transcript.text.done\",\"text\":\"hi\",\"usage\":{\"type\":\"tokens\",\"input_tokens\":14,\"output_tokens\":45}}\n\n",
+    );
     assert_eq!((metered.usage, metered.finished), (Some(tokens(14, 45)), true));
-    let metered = stream(Dialect::Openai, Operation::Speech, "data: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4,\"total_tokens\":7}}\n\n");
+    let metered = stream(
+        Dialect::Openai,
+        Operation::Speech,
+        "data: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":3,\"output_tokens\":4,\"total_tokens\":7}}\n\n",
+    );
     assert_eq!((metered.usage, metered.finished), (Some(tokens(3, 4)), true));
 }
 
@@ -104,11 +136,17 @@ fn anthropic_messages() {
     let start = r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":12,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,"output_tokens":1}}}"#;
     let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":6}}"#;
     let text = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hi"}}"#;
-    let events = format!("event: message_start\ndata: {start}\n\nevent: ping\ndata: {{\"type\":\"ping\"}}\n\nevent: content_block_delta\ndata: {text}\n\nevent: message_delta\ndata: {delta}\n\n");
+    let events = format!(
+        "event: message_start\ndata: {start}\n\nevent: ping\ndata: {{\"type\":\"ping\"}}\n\nevent: content_block_delta\ndata: {text}\n\nevent: message_delta\ndata: {delta}\n\n"
+    );
     let expected = Usage { cached: Some(4), cache_write: Some(3), ..tokens(19, 6) };
     let metered = stream(Dialect::Anthropic, Operation::Messages, &events);
     assert_eq!((metered.usage, metered.model.as_deref(), metered.finished), (Some(expected), Some("claude-x"), false));
-    let metered = stream(Dialect::Anthropic, Operation::Messages, &format!("{events}event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"));
+    let metered = stream(
+        Dialect::Anthropic,
+        Operation::Messages,
+        &format!("{events}event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"),
+    );
     assert_eq!((metered.usage, metered.events, metered.finished), (Some(expected), 5, true));
 
     let whole = r#"{"type":"message","model":"claude-x","content":[],"usage":{"input_tokens":12,"cache_creation_input_tokens":3,"cache_read_input_tokens":4,"cache_creation":{"ephemeral_5m_input_tokens":1,"ephemeral_1h_input_tokens":2},"output_tokens":6,"output_tokens_details":{"thinking_tokens":5},"server_tool_use":{"web_search_requests":1}}}"#;
@@ -170,16 +208,31 @@ fn dashscope_services() {
     let none = Usage::default();
     assert_eq!(usage(r#"{"total_tokens":7}"#), Usage { input: Some(7), ..none });
     assert_eq!(usage(r#"{"image_count":1}"#), Usage { image: Some(1), ..none });
-    assert_eq!(usage(r#"{"video_count":1,"video_duration":5,"video_ratio":"16:9"}"#), Usage { video: Some(1), seconds_ms: Some(5000), ..none });
+    assert_eq!(
+        usage(r#"{"video_count":1,"video_duration":5,"video_ratio":"16:9"}"#),
+        Usage { video: Some(1), seconds_ms: Some(5000), ..none }
+    );
     assert_eq!(usage(r#"{"characters":13}"#), Usage { characters: Some(13), ..none });
     assert_eq!(usage(r#"{"duration":3.7}"#), Usage { seconds_ms: Some(3700), ..none });
     assert_eq!(
-        usage(r#"{"input_tokens":9,"output_tokens":2,"image_tokens":5,"audio_tokens":3,"prompt_tokens_details":{"cached_tokens":1},"output_tokens_details":{"reasoning_tokens":1}}"#),
+        usage(
+            r#"{"input_tokens":9,"output_tokens":2,"image_tokens":5,"audio_tokens":3,"prompt_tokens_details":{"cached_tokens":1},"output_tokens_details":{"reasoning_tokens":1}}"#
+        ),
         Usage { image_input: Some(5), audio_input: Some(3), cached: Some(1), reasoning: Some(1), ..tokens(9, 2) }
     );
-    let pending = meter(Dialect::Dashscope, Operation::DashscopeImage, MeterKind::Json, r#"{"request_id":"r","output":{"task_id":"t","task_status":"PENDING"}}"#);
+    let pending = meter(
+        Dialect::Dashscope,
+        Operation::DashscopeImage,
+        MeterKind::Json,
+        r#"{"request_id":"r","output":{"task_id":"t","task_status":"PENDING"}}"#,
+    );
     assert_eq!((pending.usage, pending.error, pending.finished), (None, None, true));
-    let refused = meter(Dialect::Dashscope, Operation::DashscopeImage, MeterKind::Json, r#"{"code":"InvalidParameter","message":"m","request_id":"r"}"#);
+    let refused = meter(
+        Dialect::Dashscope,
+        Operation::DashscopeImage,
+        MeterKind::Json,
+        r#"{"code":"InvalidParameter","message":"m","request_id":"r"}"#,
+    );
     assert_eq!(refused.error.unwrap().code.as_deref(), Some("InvalidParameter"));
 }
 
@@ -188,11 +241,18 @@ fn cohere_and_bedrock() {
     let usage = r#"{"billed_units":{"input_tokens":5.0,"output_tokens":7},"tokens":{"input_tokens":60,"output_tokens":8},"cached_tokens":2}"#;
     let expected = Some(Usage { cached: Some(2), ..tokens(5, 7) });
     assert_eq!(openai(Operation::CohereChat, &format!(r#"{{"id":"c","usage":{usage}}}"#)).usage, expected);
-    let metered = stream(Dialect::Openai, Operation::CohereChat, &format!("event: message-end\ndata: {{\"type\":\"message-end\",\"delta\":{{\"finish_reason\":\"COMPLETE\",\"usage\":{usage}}}}}\n\n"));
+    let metered = stream(
+        Dialect::Openai,
+        Operation::CohereChat,
+        &format!(
+            "event: message-end\ndata: {{\"type\":\"message-end\",\"delta\":{{\"finish_reason\":\"COMPLETE\",\"usage\":{usage}}}}}\n\n"
+        ),
+    );
     assert_eq!((metered.usage, metered.finished), (expected, true));
     let reranked = openai(Operation::Rerank, r#"{"results":[],"meta":{"billed_units":{"search_units":1}}}"#);
     assert_eq!(reranked.usage, Some(Usage { searches: Some(1), ..Usage::default() }));
-    let converse = r#"{"output":{},"usage":{"inputTokens":10,"outputTokens":5,"totalTokens":18,"cacheReadInputTokens":3}}"#;
+    let converse =
+        r#"{"output":{},"usage":{"inputTokens":10,"outputTokens":5,"totalTokens":18,"cacheReadInputTokens":3}}"#;
     let metered = meter(Dialect::Anthropic, Operation::BedrockConverse, MeterKind::Json, converse);
     assert_eq!(metered.usage, Some(Usage { cached: Some(3), ..tokens(13, 5) }));
 }
@@ -201,22 +261,44 @@ fn cohere_and_bedrock() {
 fn realtime_and_live_usage_objects_are_read_too() {
     use aiproxy_llm::usage::{UsageForm, parse};
     let realtime = br#"{"total_tokens":275,"input_tokens":127,"output_tokens":148,"input_token_details":{"text_tokens":119,"audio_tokens":8,"image_tokens":0,"cached_tokens":64,"cached_tokens_details":{"text_tokens":64}},"output_token_details":{"text_tokens":36,"audio_tokens":112}}"#;
-    let expected = Usage { cached: Some(64), audio_input: Some(8), audio_output: Some(112), image_input: Some(0), ..tokens(127, 148) };
+    let expected = Usage {
+        cached: Some(64),
+        audio_input: Some(8),
+        audio_output: Some(112),
+        image_input: Some(0),
+        ..tokens(127, 148)
+    };
     assert_eq!(parse(UsageForm::Openai, realtime).usage, Some(expected));
     let live = br#"{"promptTokenCount":11,"responseTokenCount":7,"totalTokenCount":18,"responseTokensDetails":[{"modality":"AUDIO","tokenCount":7}]}"#;
     assert_eq!(parse(UsageForm::Gemini, live).usage, Some(Usage { audio_output: Some(7), ..tokens(11, 7) }));
-    assert_eq!(parse(UsageForm::Dashscope, br#"{"characters":13}"#).usage, Some(Usage { characters: Some(13), ..Usage::default() }));
+    assert_eq!(
+        parse(UsageForm::Dashscope, br#"{"characters":13}"#).usage,
+        Some(Usage { characters: Some(13), ..Usage::default() })
+    );
     assert_eq!(parse(UsageForm::Openai, b"null"), Default::default());
 }
 
 #[test]
 fn errors_and_flaws_are_told() {
-    let metered = openai(Operation::ChatCompletions, r#"{"error":{"message":"m","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#);
+    let metered = openai(
+        Operation::ChatCompletions,
+        r#"{"error":{"message":"m","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#,
+    );
     let error = metered.error.unwrap();
-    assert_eq!((error.code.as_deref(), error.kind.as_deref()), (Some("model_not_found"), Some("invalid_request_error")));
-    let metered = stream(Dialect::Openai, Operation::ChatCompletions, "data: {\"model\":\"m\",\"choices\":[]}\n\ndata: {\"error\": \"boom\"}\n\n");
+    assert_eq!(
+        (error.code.as_deref(), error.kind.as_deref()),
+        (Some("model_not_found"), Some("invalid_request_error"))
+    );
+    let metered = stream(
+        Dialect::Openai,
+        Operation::ChatCompletions,
+        "data: {\"model\":\"m\",\"choices\":[]}\n\ndata: {\"error\": \"boom\"}\n\n",
+    );
     assert_eq!(metered.error.unwrap().message.as_deref(), Some("boom"));
-    let metered = openai(Operation::ChatCompletions, r#"{"usage":{"prompt_tokens":-5,"completion_tokens":99999999999999,"prompt_tokens_details":{"cached_tokens":"4"}}}"#);
+    let metered = openai(
+        Operation::ChatCompletions,
+        r#"{"usage":{"prompt_tokens":-5,"completion_tokens":99999999999999,"prompt_tokens_details":{"cached_tokens":"4"}}}"#,
+    );
     assert_eq!(metered.usage, None);
     assert_eq!(metered.flaws, [UsageFlaw::Negative, UsageFlaw::Absurd, UsageFlaw::NotACount]);
     let metered = openai(Operation::ChatCompletions, r#"{"usage":[1]}"#);

@@ -15,7 +15,7 @@ fn peek(body: &str) -> PeekedBody {
 fn apply(edit: Option<Edit>, body: &str) -> Option<String> {
     let (left, right) = body.split_at(body.len() / 2);
     let chunks = [Bytes::copy_from_slice(left.as_bytes()), Bytes::copy_from_slice(right.as_bytes())];
-    Some(String::from_utf8(apply_edits(&[edit?], &chunks).concat()).unwrap())
+    String::from_utf8(apply_edits(&[edit?], &chunks).concat()).ok()
 }
 
 fn injected(body: &str) -> Option<String> {
@@ -24,20 +24,26 @@ fn injected(body: &str) -> Option<String> {
 
 #[test]
 fn model_and_stream_are_found_at_the_top_only() {
-    let body = r#" {"messages":[{"model":"no","content":"\"model\":\"no\""}],"mod\u0065l":"qwen-\u540d","stream":true}"#;
+    let body =
+        r#" {"messages":[{"model":"no","content":"\"model\":\"no\""}],"mod\u0065l":"qwen-\u540d","stream":true}"#;
     let peeked = peek(body);
     assert_eq!(peeked.model.as_deref(), Some("qwen-名"));
     assert_eq!(&body[peeked.model_span.clone().unwrap()], r#""qwen-\u540d""#);
     assert!(peeked.stream && peeked.complete);
     assert_eq!(peeked.open_brace, Some(1));
     assert_eq!(peek(r#"{"model":"a","model":"b"}"#).model.as_deref(), Some("b"));
-    assert_eq!(peek(r#"{"session":{"type":"realtime","model":"gpt-realtime"}}"#).model.as_deref(), Some("gpt-realtime"));
+    assert_eq!(
+        peek(r#"{"session":{"type":"realtime","model":"gpt-realtime"}}"#).model.as_deref(),
+        Some("gpt-realtime")
+    );
     assert_eq!(peek("\u{feff}{\"model\":\"a\"}").model.as_deref(), Some("a"));
 }
 
 #[test]
 fn what_is_not_a_model_is_none() {
-    for body in [r#"{"model":null}"#, r#"{"model":7}"#, r#"[{"model":"x"}]"#, "", "model=x", r#"{"model":"x"#, "\"model\""] {
+    for body in
+        [r#"{"model":null}"#, r#"{"model":7}"#, r#"[{"model":"x"}]"#, "", "model=x", r#"{"model":"x"#, "\"model\""]
+    {
         let peeked = peek(body);
         assert_eq!((peeked.model, peeked.stream), (None, false), "{body}");
     }
@@ -51,8 +57,14 @@ fn usage_is_asked_for_once() {
     let cases = [
         (r#"{"stream":true}"#, Some(r#"{"stream_options":{"include_usage":true},"stream":true}"#)),
         (r#" { "stream":true}"#, Some(r#" {"stream_options":{"include_usage":true}, "stream":true}"#)),
-        (r#"{"stream":true,"stream_options":null}"#, Some(r#"{"stream":true,"stream_options":{"include_usage":true}}"#)),
-        (r#"{"stream":true,"stream_options":{ }}"#, Some(r#"{"stream":true,"stream_options":{"include_usage":true }}"#)),
+        (
+            r#"{"stream":true,"stream_options":null}"#,
+            Some(r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
+        ),
+        (
+            r#"{"stream":true,"stream_options":{ }}"#,
+            Some(r#"{"stream":true,"stream_options":{"include_usage":true }}"#),
+        ),
         (
             r#"{"stream_options":{"x":1},"stream":true}"#,
             Some(r#"{"stream_options":{"include_usage":true,"x":1},"stream":true}"#),
@@ -128,7 +140,9 @@ fn a_realtime_call_names_its_model_in_the_session() {
 
 #[test]
 fn broken_forms_have_nothing() {
-    for body in ["", "--X", "--Xy\r\n\r\n", "no form", "--X\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ncut"] {
+    for body in
+        ["", "--X", "--Xy\r\n\r\n", "no form", "--X\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\ncut"]
+    {
         assert_eq!(form(body, "X"), PeekedForm::default(), "{body}");
     }
     let endless = format!("--X\r\n{}", "header: x\r\n".repeat(5000));

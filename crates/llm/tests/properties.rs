@@ -7,17 +7,46 @@ use proptest::prelude::*;
 fn json() -> impl Strategy<Value = String> {
     let space = prop::sample::select(vec!["", "", "", " ", "\n\t", "\r\n"]);
     let key = prop::sample::select(vec![
-        "\"model\"", "\"mod\\u0065l\"", "\"stream\"", "\"stream_options\"", "\"include_usage\"", "\"response\"",
-        "\"usage\"", "\"a\"", "\"b\"", "\"c\"", "\"d\"", "\"\\u0064\"", "\"session\"", "\"\"", "\"\\\"}{\"",
-        "\"a very long key that goes on and on, longer than any that is looked for\"", "\"st\\r\\/eam\"",
+        "\"model\"",
+        "\"mod\\u0065l\"",
+        "\"stream\"",
+        "\"stream_options\"",
+        "\"include_usage\"",
+        "\"response\"",
+        "\"usage\"",
+        "\"a\"",
+        "\"b\"",
+        "\"c\"",
+        "\"d\"",
+        "\"\\u0064\"",
+        "\"session\"",
+        "\"\"",
+        "\"\\\"}{\"",
+        "\"a very long key that goes on and on, longer than any that is looked for\"",
+        "\"st\\r\\/eam\"",
     ]);
     let leaf = prop::sample::select(vec![
-        "true", "false", "null", "0", "-1.5e3", "12", "\"\"", "\"qwen-plus\"", "\"{\\\"model\\\":\\\"x\\\"}\"", "\"\\\\\"",
-        "\"\\u540d\\ud83d\\ude00\"", "\"名, with some length to it so that memchr gets its turn\"", "[]", "{}", "[[],{}]",
+        "true",
+        "false",
+        "null",
+        "0",
+        "-1.5e3",
+        "12",
+        "\"\"",
+        "\"qwen-plus\"",
+        "\"{\\\"model\\\":\\\"x\\\"}\"",
+        "\"\\\\\"",
+        "\"\\u540d\\ud83d\\ude00\"",
+        "\"名, with some length to it so that memchr gets its turn\"",
+        "[]",
+        "{}",
+        "[[],{}]",
         "[0.1,0.2,-0.3,0.123456789,1,2,3,4,5,6,7,8,9]",
-    ]).prop_map(str::to_owned);
+    ])
+    .prop_map(str::to_owned);
     leaf.prop_recursive(5, 60, 6, move |inner| {
-        let spaced = (space.clone(), inner, space.clone()).prop_map(|(left, value, right)| format!("{left}{value}{right}"));
+        let spaced =
+            (space.clone(), inner, space.clone()).prop_map(|(left, value, right)| format!("{left}{value}{right}"));
         let member = (space.clone(), key.clone(), space.clone(), spaced.clone())
             .prop_map(|(left, key, right, value)| format!("{left}{key}{right}:{value}"));
         prop_oneof![
@@ -47,7 +76,18 @@ fn stream() -> impl Strategy<Value = String> {
 fn form() -> impl Strategy<Value = String> {
     prop::collection::vec(
         prop::sample::select(vec![
-            "--b", "\r\n--b", "\r\n", "\r\n\r\n", "--", "\r", "\r\n-", "whisper-1", "true", " ", "b", "--b\r\n",
+            "--b",
+            "\r\n--b",
+            "\r\n",
+            "\r\n\r\n",
+            "--",
+            "\r",
+            "\r\n-",
+            "whisper-1",
+            "true",
+            " ",
+            "b",
+            "--b\r\n",
             "Content-Disposition: form-data; name=\"model\"\r\n\r\n",
             "content-disposition: form-data; name=stream\r\n\r\n",
             "Content-Disposition: form-data; name=\"session\"\r\n\r\n{\"model\":\"gpt-realtime\"}",

@@ -21,12 +21,10 @@ fn event(name: &str, data: &str) -> (String, Option<String>) {
 #[test]
 fn the_standards_examples() {
     assert_eq!(events(b"data: YHOO\ndata: +2\ndata: 10\n\n"), [event("", "YHOO\n+2\n10")]);
-    assert_eq!(events(b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n"), [
-        (String::new(), None),
-        event("", "first event"),
-        event("", "second event"),
-        event("", " third event"),
-    ]);
+    assert_eq!(
+        events(b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n"),
+        [(String::new(), None), event("", "first event"), event("", "second event"), event("", " third event"),]
+    );
     assert_eq!(events(b"data\n\ndata\ndata\n\n"), [event("", ""), event("", "\n")]);
     assert_eq!(events(b"data:test\r\rdata: test\r\n\r\n"), [event("", "test"), event("", "test")]);
     assert_eq!(events("\u{feff}event: a\ndata: b\n\n".as_bytes()), [event("a", "b")]);
@@ -47,7 +45,8 @@ fn an_event_in_one_chunk_is_not_copied() {
     let chunk = b"data: one\n\ndata: two\n\n";
     let mut decoder = SseDecoder::default();
     let mut places = Vec::new();
-    decoder.feed(chunk, |event| places.push((event.raw.as_ptr() as usize - chunk.as_ptr() as usize, event.range.clone())));
+    decoder
+        .feed(chunk, |event| places.push((event.raw.as_ptr() as usize - chunk.as_ptr() as usize, event.range.clone())));
     assert_eq!(places, [(0, 0..11), (11, 11..22)]);
 }
 

@@ -5,6 +5,7 @@ wrong or silent on purpose.
 """
 
 import json
+import select
 import socket
 import threading
 import time
@@ -155,13 +156,11 @@ class HeldStream:
         return "close"
 
     def _watch_for_close(self, connection):
-        connection.settimeout(0.02)
         while not self.ended.is_set():
+            readable, _, _ = select.select([connection], [], [], 0.02)
             try:
-                if not connection.recv(1):
+                if readable and not connection.recv(1):
                     break
-            except TimeoutError:
-                continue
             except OSError:
                 break
         if not self.ended.is_set():

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
-use super::{MAX_ALIASED_NODES, MAX_DEPTH, MapBuilder, Names, Stop, shown};
+use super::{MAX_ALIASED_NODES, MAX_DEPTH, MapBuilder, Names, Stop};
 use crate::problem::Problems;
 use crate::tree::{Entry, Mark, Node, Value};
 
@@ -185,5 +185,5 @@ fn friendly(info: &str) -> String {
     } else {
         ""
     };
-    format!("not valid YAML: {}{hint}", shown(info))
+    format!("not valid YAML: {info}{hint}")
 }

@@ -29,16 +29,19 @@ struct Order<'a> {
 
 pub(super) fn generations(call: &Call<'_>, model: &str) -> Result<Reply, Refusal> {
     let body = call.json()?;
-    paint(call, &Order {
-        event: "image_generation",
-        model,
-        prompt: body["prompt"].as_str().ok_or(Refusal::missing("prompt"))?,
-        count: body["n"].as_u64().unwrap_or(1),
-        partial: body["partial_images"].as_u64().unwrap_or(0),
-        pictures_sent: 0,
-        is_stream: body["stream"] == true,
-        as_base64: body["response_format"] == "b64_json",
-    })
+    paint(
+        call,
+        &Order {
+            event: "image_generation",
+            model,
+            prompt: body["prompt"].as_str().ok_or(Refusal::missing("prompt"))?,
+            count: body["n"].as_u64().unwrap_or(1),
+            partial: body["partial_images"].as_u64().unwrap_or(0),
+            pictures_sent: 0,
+            is_stream: body["stream"] == true,
+            as_base64: body["response_format"] == "b64_json",
+        },
+    )
 }
 
 pub(super) fn edits(call: &Call<'_>, model: &str) -> Result<Reply, Refusal> {
@@ -48,16 +51,19 @@ pub(super) fn edits(call: &Call<'_>, model: &str) -> Result<Reply, Refusal> {
     if pictures_sent == 0 {
         return Err(Refusal::missing("image"));
     }
-    paint(call, &Order {
-        event: "image_edit",
-        model,
-        prompt: form.text("prompt").ok_or(Refusal::missing("prompt"))?,
-        count: number("n").unwrap_or(1),
-        partial: number("partial_images").unwrap_or(0),
-        pictures_sent,
-        is_stream: form.text("stream") == Some("true"),
-        as_base64: form.text("response_format") == Some("b64_json"),
-    })
+    paint(
+        call,
+        &Order {
+            event: "image_edit",
+            model,
+            prompt: form.text("prompt").ok_or(Refusal::missing("prompt"))?,
+            count: number("n").unwrap_or(1),
+            partial: number("partial_images").unwrap_or(0),
+            pictures_sent,
+            is_stream: form.text("stream") == Some("true"),
+            as_base64: form.text("response_format") == Some("b64_json"),
+        },
+    )
 }
 
 fn paint(call: &Call<'_>, order: &Order<'_>) -> Result<Reply, Refusal> {

@@ -109,9 +109,17 @@ mod tests {
         let answer = stream(json!({}));
         let mut names = answer.names();
         names.dedup();
-        let expected = ["response.created", "response.in_progress", "response.output_item.added",
-            "response.content_part.added", "response.output_text.delta", "response.output_text.done",
-            "response.content_part.done", "response.output_item.done", "response.completed"];
+        let expected = [
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.content_part.added",
+            "response.output_text.delta",
+            "response.output_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "response.completed",
+        ];
         assert_eq!(names, expected);
         let events = answer.events();
         assert!(events.iter().enumerate().all(|(number, event)| event["sequence_number"] == number));

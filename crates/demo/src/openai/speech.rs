@@ -49,7 +49,8 @@ mod tests {
         for (format, content_type, start) in
             [(json!(null), "audio/mpeg", b"\xff\xfb".as_slice()), (json!("wav"), "audio/wav", b"RIFF")]
         {
-            let body = json!({"model": "demo-speech", "voice": "alloy", "input": "hello there", "response_format": format});
+            let body =
+                json!({"model": "demo-speech", "voice": "alloy", "input": "hello there", "response_format": format});
             let answer = post("/v1/audio/speech", &body);
             assert_eq!(answer.header("content-type"), content_type);
             assert!(answer.bytes.starts_with(start) && answer.chunks > 1);

@@ -2,7 +2,7 @@
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suspicion {
+pub(super) enum Suspicion {
     /// A line that ends with LF alone.
     LoneLineFeed,
     /// Content-Length beside Transfer-Encoding.
@@ -16,7 +16,7 @@ const NAME_LIMIT: usize = "transfer-encoding".len();
 
 /// Follows the lines of one head.
 #[derive(Debug, Default)]
-pub struct HeadScan {
+pub(super) struct HeadScan {
     /// The beginning of the current line, lower case, as far as a name can reach.
     name: [u8; NAME_LIMIT + 1],
     length: usize,
@@ -28,7 +28,7 @@ pub struct HeadScan {
 
 impl HeadScan {
     /// Looks at the next bytes. `Ok(true)`: the head is complete (what follows is not looked at).
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<bool, Suspicion> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<bool, Suspicion> {
         let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
             let (line, after) = rest.split_at(end);

@@ -121,9 +121,7 @@ fn classify_rest<'a>(method: &str, path: &[&'a str]) -> Route<'a> {
         ["api-ws", "v1", "realtime"] => dashscope(Op::DashscopeRealtime, "/api-ws/v1/realtime"),
         ["api", "v1", "tasks", ..] => dashscope(Op::DashscopeTask, "/api/v1/tasks/{id}"),
         ["api", "v1", "uploads"] => dashscope(Op::DashscopeUpload, "/api/v1/uploads"),
-        ["api", "v1", "apps", _, "completion"] => {
-            dashscope(Op::DashscopeApplication, "/api/v1/apps/{id}/completion")
-        }
+        ["api", "v1", "apps", _, "completion"] => dashscope(Op::DashscopeApplication, "/api/v1/apps/{id}/completion"),
         ["api", "v1", "public-keys", ..] => dashscope(Op::Other, "/api/v1/public-keys"),
         ["api", "v1", "models", ..] => openai(Op::Models, "/v1/models"),
         ["api", "v1", "files", ..] => dashscope(Op::Files, "/api/v1/files"),
@@ -193,10 +191,9 @@ fn google_verb<'a>(path: &[&str], parent: &str, last: &'a str) -> Option<Route<'
             Op::EmbedContent,
             label("/v1beta/models/{model}:embedContent", "/v1/publishers/google/models/{model}:embedContent"),
         ),
-        "predict" | "predictLongRunning" => gemini(
-            Op::Predict,
-            label("/v1beta/models/{model}:predict", "/v1/publishers/google/models/{model}:predict"),
-        ),
+        "predict" | "predictLongRunning" => {
+            gemini(Op::Predict, label("/v1beta/models/{model}:predict", "/v1/publishers/google/models/{model}:predict"))
+        }
         "rawPredict" | "streamRawPredict" if model == "count-tokens" => {
             let route = anthropic(Op::CountTokens, "/v1/publishers/anthropic/models/count-tokens:rawPredict");
             return Some(route);
@@ -220,9 +217,7 @@ fn dashscope_service<'a>(service: &str, name: &str) -> Route<'a> {
         ("aigc", name) if name.contains("video") => {
             dashscope(Op::DashscopeVideo, "/api/v1/services/aigc/video-generation")
         }
-        ("aigc", name) if name.contains("image") => {
-            dashscope(Op::DashscopeImage, "/api/v1/services/aigc/text2image")
-        }
+        ("aigc", name) if name.contains("image") => dashscope(Op::DashscopeImage, "/api/v1/services/aigc/text2image"),
         ("embeddings", _) => dashscope(Op::DashscopeEmbedding, "/api/v1/services/embeddings"),
         ("rerank", _) => dashscope(Op::DashscopeRerank, "/api/v1/services/rerank"),
         ("audio", _) => dashscope(Op::DashscopeAudio, "/api/v1/services/audio"),

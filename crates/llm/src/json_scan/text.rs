@@ -3,17 +3,22 @@
 use std::borrow::Cow;
 
 /// Strings up to this long are searched byte by byte: calling into `memchr` costs more.
-const SHORT: usize = 12;
+const SHORT: usize = 16;
 
-/// The index of the first `"` or `\`.
+/// The index of the first quote.
 #[inline]
-pub(super) fn find_quote_or_backslash(bytes: &[u8]) -> Option<usize> {
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
+pub(super) fn find_quote(bytes: &[u8]) -> Option<usize> {
     let short = bytes.len().min(SHORT);
-    if let Some(found) = bytes[..short].iter().position(is_special) {
+    if let Some(found) = bytes[..short].iter().position(|byte| *byte == b'"') {
         return Some(found);
     }
-    memchr::memchr2(b'"', b'\\', &bytes[short..]).map(|found| short + found)
+    memchr::memchr(b'"', &bytes[short..]).map(|found| short + found)
+}
+
+/// An odd number of backslashes at the end: what follows is escaped.
+#[inline]
+pub(super) fn ends_in_escape(bytes: &[u8]) -> bool {
+    bytes.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 /// The index of the first quote, brace or bracket.
@@ -98,8 +103,7 @@ fn unescape_unicode(raw: &[u8]) -> Option<(char, &[u8])> {
 
 fn hexadecimal(raw: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, rest) = raw.split_at_checked(4)?;
-    let value =
-        digits.iter().try_fold(0, |value, digit| Some((value << 4) | char::from(*digit).to_digit(16)?))?;
+    let value = digits.iter().try_fold(0, |value, digit| Some((value << 4) | char::from(*digit).to_digit(16)?))?;
     Some((value, rest))
 }
 
@@ -126,11 +130,11 @@ mod tests {
         for length in 0..100 {
             let mut text = vec![b'1'; length];
             assert_eq!(find_structural(&text), None);
-            assert_eq!(find_quote_or_backslash(&text), None);
+            assert_eq!(find_quote(&text), None);
             text.push(b']');
             text.push(b'"');
             assert_eq!(find_structural(&text), Some(length));
-            assert_eq!(find_quote_or_backslash(&text), Some(length + 1));
+            assert_eq!(find_quote(&text), Some(length + 1));
         }
     }
 }

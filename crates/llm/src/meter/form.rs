@@ -67,9 +67,7 @@ impl Form {
 
     pub(super) const fn paths(self) -> &'static [Path] {
         match self {
-            Self::Openai => {
-                &[&["usage"], &["meta"], &["model"], &["error"], NOWHERE, &["type"], NOWHERE, NOWHERE]
-            }
+            Self::Openai => &[&["usage"], &["meta"], &["model"], &["error"], NOWHERE, &["type"], NOWHERE, NOWHERE],
             Self::ResponsesStream => &[
                 &["response", "usage"],
                 NOWHERE,
@@ -80,9 +78,7 @@ impl Form {
                 &["code"],
                 &["message"],
             ],
-            Self::Anthropic => {
-                &[&["usage"], NOWHERE, &["model"], &["error"], NOWHERE, &["type"], NOWHERE, NOWHERE]
-            }
+            Self::Anthropic => &[&["usage"], NOWHERE, &["model"], &["error"], NOWHERE, &["type"], NOWHERE, NOWHERE],
             Self::AnthropicStream => &[
                 &["message", "usage"],
                 &["usage"],
@@ -93,35 +89,17 @@ impl Form {
                 NOWHERE,
                 NOWHERE,
             ],
-            Self::Gemini => &[
-                &["usageMetadata"],
-                NOWHERE,
-                &["modelVersion"],
-                &["error"],
-                NOWHERE,
-                NOWHERE,
-                NOWHERE,
-                NOWHERE,
-            ],
+            Self::Gemini => {
+                &[&["usageMetadata"], NOWHERE, &["modelVersion"], &["error"], NOWHERE, NOWHERE, NOWHERE, NOWHERE]
+            }
             Self::Dashscope => {
                 &[&["usage"], NOWHERE, &["model"], &["error"], NOWHERE, NOWHERE, &["code"], &["message"]]
             }
-            Self::Cohere => {
-                &[&["usage"], &["meta"], &["model"], &["error"], NOWHERE, &["type"], NOWHERE, NOWHERE]
+            Self::Cohere => &[&["usage"], &["meta"], &["model"], &["error"], NOWHERE, &["type"], NOWHERE, NOWHERE],
+            Self::CohereStream => {
+                &[&["delta", "usage"], NOWHERE, &["model"], &["error"], NOWHERE, &["type"], NOWHERE, NOWHERE]
             }
-            Self::CohereStream => &[
-                &["delta", "usage"],
-                NOWHERE,
-                &["model"],
-                &["error"],
-                NOWHERE,
-                &["type"],
-                NOWHERE,
-                NOWHERE,
-            ],
-            Self::Bedrock => {
-                &[&["usage"], NOWHERE, &["model"], &["error"], NOWHERE, NOWHERE, NOWHERE, NOWHERE]
-            }
+            Self::Bedrock => &[&["usage"], NOWHERE, &["model"], &["error"], NOWHERE, NOWHERE, NOWHERE, NOWHERE],
         }
     }
 }

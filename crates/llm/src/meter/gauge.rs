@@ -199,7 +199,8 @@ fn keep_usage(captures: &Captures, index: usize, kept: &mut Vec<u8>) -> bool {
 
 /// The usual event begins with its data, or names its type and the data follows; a lone comment has neither.
 fn may_have_data(raw: &[u8]) -> bool {
-    !matches!(raw.first(), None | Some(b'\n' | b'\r')) && (raw[0] != b':' || memchr::memmem::find(raw, b"data").is_some())
+    !matches!(raw.first(), None | Some(b'\n' | b'\r'))
+        && (raw[0] != b':' || memchr::memmem::find(raw, b"data").is_some())
 }
 
 fn ends_with_done(raw: &[u8]) -> bool {
@@ -207,7 +208,7 @@ fn ends_with_done(raw: &[u8]) -> bool {
 }
 
 /// No `"usage"` but `"usage":null`.
-fn has_no_usage(raw: &[u8]) -> bool {
+pub(super) fn has_no_usage(raw: &[u8]) -> bool {
     QUOTED_USAGE.find_iter(raw).all(|at| value_after(raw, at + b"\"usage\"".len()).starts_with(b"null"))
 }
 

@@ -1,22 +1,19 @@
 //! Takes the usage chunk out of a streamed chat again, when the gateway asked for it and the caller did not. All other
 //! bytes pass untouched and at once; held back is only an event cut by a chunk's end that may still be that chunk.
 
-use std::sync::LazyLock;
-
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
 use crate::json_scan::{JsonScan, Path, ScanStatus};
 use crate::sse::EventSplitter;
+
+use super::gauge::has_no_usage;
 
 const CHOICES: usize = 0;
 const USAGE: usize = 1;
 const PATHS: &[Path] = &[&["choices"], &["usage"]];
 
 /// A usage chunk is a few hundred bytes; a larger event is none.
-const LARGEST: usize = 64 * 1024;
-
-static QUOTED_USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+const LARGEST: usize = 16 * 1024;
 
 /// The filter for one stream.
 #[derive(Debug)]
@@ -117,8 +114,7 @@ impl HideUsageChunk {
             self.state = State::Holding;
         }
         self.held_length += chunk.len() - at;
-        let hold =
-            self.state == State::Holding && self.held_length <= LARGEST && self.suspect.feed(&chunk[at..]);
+        let hold = self.state == State::Holding && self.held_length <= LARGEST && self.suspect.feed(&chunk[at..]);
         if hold {
             pass(chunk, passed, at, out);
             self.held.push(chunk.slice(at..));
@@ -142,7 +138,7 @@ fn pass(chunk: &Bytes, from: usize, to: usize, out: &mut Vec<Bytes>) {
 
 /// The usual event is told apart by a search for one word.
 fn is_usage_event(raw: &[u8]) -> bool {
-    if raw.len() > LARGEST || QUOTED_USAGE.find(raw).is_none() {
+    if raw.len() > LARGEST || has_no_usage(raw) {
         return false;
     }
     let mut suspect = Suspect::new();
@@ -196,7 +192,7 @@ impl Suspect {
             rest = &rest[end + 1..];
             self.line = Line::Name(0);
         }
-        self.scan.status() != ScanStatus::Broken && self.choices_may_be_empty()
+        self.scan.status() != ScanStatus::Broken && !self.scan.is_array() && self.choices_may_be_empty()
     }
 
     fn choices_may_be_empty(&self) -> bool {

@@ -35,7 +35,7 @@ impl EventSplitter {
             let next = bytes.get(at)?;
             match (self.state, next) {
                 (State::Line, _) => {
-                    let Some(length) = memchr::memchr2(b'\n', b'\r', &bytes[at..]) else { return None };
+                    let length = memchr::memchr2(b'\n', b'\r', &bytes[at..])?;
                     at += length + 1;
                     self.state = if bytes[at - 1] == b'\n' { State::LineStart } else { State::AfterReturn };
                 }

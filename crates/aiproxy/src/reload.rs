@@ -1,0 +1,181 @@
+//! Loading the config and following its changes: by notice from the file system and by looking now and then.
+//!
+//! A broken file changes nothing: the last good snapshot stays in force and every problem is logged once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiproxy_config::{Loaded, Severity};
+use aiproxy_gateway::server::tls::ServerCertificate;
+use aiproxy_gateway::state::Gateway;
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use crate::logging::LogLevel;
+
+/// Editors write a file in several steps: wait until it has been quiet for this long.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// Reads a config with the environment of this process.
+#[expect(clippy::disallowed_methods, reason = "this is the aiproxy crate")]
+pub(crate) fn load(path: &Path) -> Loaded {
+    aiproxy_config::load(path, &|name| std::env::var(name).ok(), aiproxy_core::time::unix_ms())
+}
+
+/// What follows the config of a running gateway.
+pub(crate) struct Reloader {
+    path: PathBuf,
+    gateway: Arc<Gateway>,
+    certificate: Option<Arc<ServerCertificate>>,
+    log_level: LogLevel,
+    adjust: fn(&mut aiproxy_config::snapshot::System, &aiproxy_config::snapshot::System),
+    files: Vec<PathBuf>,
+    digest: [u8; 32],
+}
+
+impl Reloader {
+    /// Follows `path`, whose state at the start was `files` with `digest`.
+    pub(crate) fn new(
+        path: PathBuf,
+        gateway: Arc<Gateway>,
+        certificate: Option<Arc<ServerCertificate>>,
+        log_level: LogLevel,
+        files: Vec<PathBuf>,
+        digest: [u8; 32],
+    ) -> Self {
+        Self { path, gateway, certificate, log_level, adjust: keep_what_needs_a_restart, files, digest }
+    }
+
+    /// Follows changes until the process ends. `asked` is told when somebody asks for a reload (SIGHUP).
+    pub(crate) async fn run(mut self, mut asked: mpsc::Receiver<()>) {
+        let (changed, mut changes) = mpsc::channel(1);
+        let mut watcher = watcher(changed);
+        let mut watched = Vec::new();
+        loop {
+            self.watch(&mut watcher, &mut watched);
+            let interval = self.gateway.snapshot().system.config_reload_interval;
+            tokio::select! {
+                Some(()) = changes.recv() => {
+                    while tokio::time::timeout(QUIET, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
+                }
+                Some(()) = asked.recv() => tracing::info!("asked to read the config again"),
+                () = tokio::time::sleep(interval), if !interval.is_zero() => {}
+            }
+            self.read_again().await;
+        }
+    }
+
+    async fn read_again(&mut self) {
+        let path = self.path.clone();
+        // Reading and validating 100,000 users takes a while; the signals of this runtime must not wait for it.
+        let Ok(loaded) = tokio::task::spawn_blocking(move || load(&path)).await else {
+            tracing::error!("reading the config ended with a panic; the last good one stays in force");
+            return;
+        };
+        if loaded.digest == self.digest {
+            return;
+        }
+        self.digest = loaded.digest;
+        self.files = loaded.files;
+        report(&loaded.problems);
+        let Some(mut snapshot) = loaded.snapshot else {
+            let errors: Vec<String> = loaded
+                .problems
+                .iter()
+                .filter(|problem| problem.severity == Severity::Error)
+                .map(ToString::to_string)
+                .collect();
+            tracing::error!(problems = errors.len(), "the config is broken; the last good one stays in force");
+            self.gateway.config_is_broken(errors.join("\n"));
+            return;
+        };
+        (self.adjust)(&mut snapshot.system, &self.gateway.snapshot().system);
+        if let (Some(certificate), Some(files)) = (&self.certificate, &snapshot.system.tls)
+            && let Err(error) = certificate.reload(files)
+        {
+            tracing::error!(%error, "the new certificate cannot be used; the old one stays in force");
+        }
+        self.log_level.set(&snapshot.system.log_level);
+        tracing::info!(
+            users = snapshot.users.len(),
+            proxy_keys = snapshot.keys.len(),
+            channels = snapshot.channels.len(),
+            "the new config is in force"
+        );
+        self.gateway.swap(snapshot);
+    }
+
+    /// Watches the directories of all files read: an editor that saves by renaming is noticed too.
+    fn watch(&self, watcher: &mut Option<notify::RecommendedWatcher>, watched: &mut Vec<PathBuf>) {
+        let Some(watcher) = watcher else { return };
+        let directories = self.files.iter().filter_map(|file| file.parent()).chain(self.path.is_dir().then_some(&*self.path));
+        for directory in directories {
+            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+            if watched.iter().any(|known| known == directory) {
+                continue;
+            }
+            match watcher.watch(directory, RecursiveMode::NonRecursive) {
+                Ok(()) => watched.push(directory.to_path_buf()),
+                Err(error) => {
+                    tracing::warn!(path = %directory.display(), %error, "cannot be watched; looked at by interval only");
+                }
+            }
+        }
+    }
+}
+
+/// Logs each problem once, where it is handled.
+pub(crate) fn report(problems: &[aiproxy_config::Problem]) {
+    for problem in problems {
+        match problem.severity {
+            Severity::Error => tracing::error!("{problem}"),
+            Severity::Warning => tracing::warn!("{problem}"),
+        }
+    }
+}
+
+/// Sockets are bound once: a change of these fields is named and waits for the next start.
+fn keep_what_needs_a_restart(
+    new: &mut aiproxy_config::snapshot::System,
+    old: &aiproxy_config::snapshot::System,
+) {
+    let changes = [
+        ("system.listen", new.listen != old.listen),
+        ("system.admin.listen", new.admin_listen != old.admin_listen),
+        ("system.data_dir", new.data_dir != old.data_dir),
+        ("system.log", new.log != old.log),
+        ("system.tls", new.tls.is_some() != old.tls.is_some()),
+    ];
+    for (field, changed) in changes {
+        if changed {
+            tracing::warn!(field, "this change takes effect at the next start (or SIGUSR2)");
+        }
+    }
+    new.listen.clone_from(&old.listen);
+    new.admin_listen = old.admin_listen;
+    new.data_dir.clone_from(&old.data_dir);
+    new.log.clone_from(&old.log);
+}
+
+fn watcher(changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let notice = move |event: notify::Result<notify::Event>| {
+        // Reading a file is an event too; only what may change contents counts. A full channel already says it.
+        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| may_be_config(path))) {
+            changed.try_send(()).ok();
+        }
+    };
+    match notify::recommended_watcher(notice) {
+        Ok(watcher) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "files cannot be watched; they are looked at by interval only");
+            None
+        }
+    }
+}
+
+/// Files that grow all the time (records, logs, sockets) are not worth a look.
+fn may_be_config(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ![".jsonl", ".log", ".sock", ".swp", "~"].iter().any(|ending| name.ends_with(ending)) && !name.contains(".jsonl.")
+}

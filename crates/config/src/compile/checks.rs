@@ -1,0 +1,116 @@
+//! Checks that several kinds of entry share: ids, references, statuses, deadlines, header text.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::form::{Network, Span};
+use crate::problem::Problems;
+use crate::snapshot::Status;
+use crate::suggest::suggestion;
+use crate::tree::Place;
+
+/// Words that plainly mean "switched off". Others do so too, but with a warning, for they may be typing errors.
+const DISABLED_WORDS: &[&str] =
+    &["disabled", "inactive", "suspended", "revoked", "expired", "blocked", "deleted", "paused", "off"];
+
+/// What a status means: only `active` allows. Not written means active.
+pub(super) fn status(place: &Place<'_>, written: Option<&str>, problems: &mut Problems) -> Status {
+    let Some(word) = written else {
+        return Status::Active;
+    };
+    if word == "active" {
+        return Status::Active;
+    }
+    if !DISABLED_WORDS.contains(&word) {
+        problems.warning(&place.key("status"), "is neither `active` nor `disabled`; it counts as disabled");
+    }
+    Status::Disabled
+}
+
+/// Ids appear in records, headers and metrics.
+pub(super) fn check_id(place: &Place<'_>, id: &str, problems: &mut Problems) {
+    const LONGEST: usize = 128;
+    if id.trim() != id || id.is_empty() || id.contains(char::is_control) {
+        problems.error(place, "an id is not empty and has no control characters or spaces around it");
+    } else if id.len() > LONGEST {
+        problems.error(place, format!("an id has at most {LONGEST} bytes"));
+    }
+}
+
+/// Indices of the entries named in a list, without repeats. Names that do not exist are reported.
+pub(super) fn references(
+    place: &Place<'_>,
+    names: &[String],
+    known: &HashMap<Box<str>, usize>,
+    what: &str,
+    problems: &mut Problems,
+) -> Vec<usize> {
+    let mut indices = Vec::with_capacity(names.len());
+    for (position, name) in names.iter().enumerate() {
+        match known.get(name.as_str()) {
+            Some(index) if indices.contains(index) => {}
+            Some(index) => indices.push(*index),
+            None => {
+                let mut all: Vec<&str> = known.keys().map(|id| &**id).collect();
+                all.sort_unstable();
+                let suggestion = suggestion(name, all, "there are");
+                problems.error(&place.index(position), format!("there is no {what} `{name}`{suggestion}"));
+            }
+        }
+    }
+    indices
+}
+
+/// Model names and patterns: none may be empty.
+pub(super) fn model_patterns(place: &Place<'_>, models: Vec<String>, problems: &mut Problems) -> Box<[Box<str>]> {
+    for (index, model) in models.iter().enumerate() {
+        if model.trim().is_empty() {
+            problems.error(&place.index(index), "a model name is not empty; `*` stands for all");
+        }
+    }
+    models.into_iter().map(Into::into).collect()
+}
+
+/// The networks themselves.
+pub(super) fn networks(networks: Vec<Network>) -> Box<[ipnet::IpNet]> {
+    networks.into_iter().map(|network| network.0).collect()
+}
+
+/// A deadline or interval: at most a day, which also catches milliseconds written as seconds.
+pub(super) fn deadline(
+    place: &Place<'_>,
+    written: Option<Span>,
+    default: Duration,
+    problems: &mut Problems,
+) -> Duration {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let Some(Span(duration)) = written else {
+        return default;
+    };
+    if duration > DAY {
+        problems.error(place, "is more than 24 h; a plain number counts seconds, milliseconds are written `500ms`");
+    }
+    duration
+}
+
+/// Whether `text` may stand in a header as it is: visible ASCII, with spaces only inside (RFC 9110 §5.5).
+pub(super) fn is_header_text(text: &str) -> bool {
+    text.trim_matches([' ', '\t']) == text && text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+}
+
+/// Reports a key with characters that no header could carry.
+pub(super) fn check_key_text(place: &Place<'_>, key: &str, context: &mut Context<'_>) {
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        context
+            .problems
+            .error(place, "a key has only visible ASCII characters: no spaces, line breaks or letters beyond");
+    }
+}
+
+/// Reports a list in which every weight is 0.
+pub(super) fn check_weights(place: &Place<'_>, mut weights: impl Iterator<Item = u32>, problems: &mut Problems) {
+    if weights.all(|weight| weight == 0) {
+        problems.error(place, "every `weight` is 0, so none would ever be used");
+    }
+}

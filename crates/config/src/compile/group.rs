@@ -1,0 +1,59 @@
+//! `groups`: what their members gain and must satisfy. Groups dissolve here; the snapshot only knows users.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::channel::Channels;
+use super::checks::{check_id, model_patterns, networks, references};
+use crate::context::Context;
+use crate::form::GroupForm;
+use crate::read::read;
+use crate::schema::definition;
+use crate::schema_check::check;
+use crate::tree::{Node, Place};
+
+/// All groups.
+pub(super) struct Groups {
+    pub(super) groups: Vec<Group>,
+    pub(super) index_by_id: HashMap<Box<str>, usize>,
+}
+
+/// What a group means for its members.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) channels: Vec<usize>,
+    pub(super) models: Box<[Box<str>]>,
+    pub(super) ip_allow: Box<[IpNet]>,
+}
+
+/// Compiles the section. A wrong entry becomes an empty group, so that references to it are still known.
+pub(super) fn compile(section: Node, channels: &Channels, context: &mut Context<'_>) -> Groups {
+    let section_place = Place::section("groups", section.mark, None);
+    let entries = section.into_entries();
+    let index_by_id = entries.iter().enumerate().map(|(index, entry)| (Box::from(&*entry.key), index)).collect();
+    let mut groups = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let place = section_place.entry(&entry).at(entry.key_mark);
+        check_id(&place, &entry.key, &mut context.problems);
+        let form = check(&place, definition("Group"), &mut context.problems).then(|| read::<GroupForm>(&entry.node));
+        groups.push(match form {
+            Some(Ok(form)) => group(&place, form, channels, context),
+            Some(Err(unreadable)) => {
+                context.problems.error(&place, unreadable.to_string());
+                Group::default()
+            }
+            None => Group::default(),
+        });
+    }
+    Groups { groups, index_by_id }
+}
+
+fn group(place: &Place<'_>, form: GroupForm, channels: &Channels, context: &mut Context<'_>) -> Group {
+    let problems = &mut context.problems;
+    Group {
+        channels: references(&place.key("channels"), &form.channels, &channels.index_by_id, "channel", problems),
+        models: model_patterns(&place.key("models"), form.models, problems),
+        ip_allow: networks(form.ip_allow),
+    }
+}

@@ -1,0 +1,147 @@
+//! `system` to [`System`].
+
+use std::path::PathBuf;
+
+use aiproxy_core::Secret;
+
+use super::checks::{check_key_text, deadline};
+use crate::context::Context;
+use crate::form::{ClientTimeoutsForm, LogFileChoice, LogFileForm, LogForm, ServerTlsForm, SystemForm};
+use crate::read::read;
+use crate::schema::definition;
+use crate::schema_check::check;
+use crate::snapshot::{ClientTimeouts, Log, LogFile, ServerTls, System};
+use crate::tree::{Node, Place};
+
+/// Admin tokens that everybody tries first.
+const WELL_KNOWN_TOKENS: &[&str] =
+    &["admin", "administrator", "changeme", "change-me", "default", "letmein", "password", "root", "secret", "test"];
+
+/// Compiles the section. Where it is wrong, the defaults stand in.
+pub(super) fn compile(section: &Node, context: &mut Context<'_>) -> System {
+    let place = Place::section("system", section.mark, Some(section));
+    let form = check(&place, definition("System"), &mut context.problems).then(|| read::<SystemForm>(section));
+    match form {
+        Some(Ok(form)) => system(&place, form, context),
+        Some(Err(unreadable)) => {
+            context.problems.error(&place, unreadable.to_string());
+            System::default()
+        }
+        None => System::default(),
+    }
+}
+
+fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> System {
+    let default = System::default();
+    let admin = form.admin.unwrap_or_default();
+    let admin_token = admin.token.and_then(|token| admin_token(&place.key("admin").key("token"), &token, context));
+    let listen = form.listen.map(|listen| listen.as_slice().iter().map(|listen| listen.0).collect::<Vec<_>>());
+    if listen.as_ref().is_some_and(Vec::is_empty) {
+        context.problems.error(&place.key("listen"), "the list has no address");
+    }
+    let listen = listen.unwrap_or(default.listen);
+    let admin_listen = admin.listen.map(|listen| listen.0);
+    if admin_listen.is_some_and(|address| address.port() != 0 && listen.contains(&address)) {
+        let place = place.key("admin");
+        context.problems.error(&place.key("listen"), "is the callers' address too; leave it out to share the port");
+    }
+    let data_dir = context.resolve(form.data_dir.as_deref().unwrap_or("data"));
+    let tls = form.tls.map(|tls| server_tls(&place.key("tls"), tls, context));
+    if form.body_limit.is_some_and(|size| size.0 == 0) {
+        context.problems.error(&place.key("body_limit"), "must be more than 0");
+    }
+    let problems = &mut context.problems;
+    System {
+        listen,
+        admin_listen,
+        admin_token,
+        data_dir,
+        tls,
+        config_reload_interval: deadline(
+            &place.key("config_reload_interval"),
+            form.config_reload_interval,
+            default.config_reload_interval,
+            problems,
+        ),
+        log_level: form.log_level.map_or(default.log_level, |level| level.as_str().into()),
+        max_connections: form.max_connections.map_or(default.max_connections, |count| count as usize),
+        trusted_proxies: super::checks::networks(form.trusted_proxies),
+        body_limit: form.body_limit.map_or(default.body_limit, |size| size.0),
+        client_timeouts: client_timeouts(&place.key("timeouts"), form.timeouts.unwrap_or_default(), context),
+        shutdown_timeout: deadline(
+            &place.key("shutdown_timeout"),
+            form.shutdown_timeout,
+            default.shutdown_timeout,
+            &mut context.problems,
+        ),
+        usage_injection: form.usage_injection.unwrap_or(default.usage_injection),
+        log: log(&place.key("log"), form.log.unwrap_or_default(), context),
+    }
+}
+
+fn admin_token(place: &Place<'_>, written: &Secret, context: &mut Context<'_>) -> Option<Secret> {
+    const SHORTEST: usize = 16;
+    let token = context.expand(place, written)?;
+    check_key_text(place, token.expose(), context);
+    let lower = token.expose().to_lowercase();
+    // `changemechangeme` is as well known as `changeme`.
+    let is_well_known = WELL_KNOWN_TOKENS.iter().any(|known| lower.replace(known, "").is_empty());
+    let is_one_character = lower.chars().all(|character| lower.starts_with(character));
+    if is_well_known || is_one_character {
+        context.problems.error(place, "is a word that everybody tries first; use e.g. `openssl rand -hex 24`");
+    } else if lower.chars().count() < SHORTEST {
+        let message = format!("has fewer than {SHORTEST} characters; use e.g. `openssl rand -hex 24`");
+        context.problems.error(place, message);
+    }
+    Some(token)
+}
+
+/// The paths; both files are read, so that a missing one is found now and a renewed one later.
+fn server_tls(place: &Place<'_>, form: ServerTlsForm, context: &mut Context<'_>) -> ServerTls {
+    for (name, path, expected) in [("cert", &form.cert, "CERTIFICATE-----"), ("key", &form.key, "PRIVATE KEY-----")] {
+        let place = place.key(name);
+        let pem = context.read_side_file(&place, path);
+        if pem.is_some_and(|pem| !pem.contains(expected)) {
+            let what = if name == "cert" { "certificate" } else { "private key" };
+            context.problems.error(&place, format!("the file has no {what} in PEM form"));
+        }
+    }
+    ServerTls { cert: context.resolve(&form.cert), key: context.resolve(&form.key) }
+}
+
+fn client_timeouts(place: &Place<'_>, form: ClientTimeoutsForm, context: &mut Context<'_>) -> ClientTimeouts {
+    let default = ClientTimeouts::default();
+    let problems = &mut context.problems;
+    ClientTimeouts {
+        headers: deadline(&place.key("headers"), form.headers, default.headers, problems),
+        body: deadline(&place.key("body"), form.body, default.body, problems),
+        keep_alive: deadline(&place.key("keep_alive"), form.keep_alive, default.keep_alive, problems),
+        write: deadline(&place.key("write"), form.write, default.write, problems),
+    }
+}
+
+fn log(place: &Place<'_>, form: LogForm, context: &mut Context<'_>) -> Log {
+    const DEFAULT_BYTES: u64 = 100 << 20;
+    const SMALLEST_BYTES: u64 = 64 << 10;
+    const DEFAULT_KEEP: usize = 10;
+    let place = place.key("file");
+    let file = form.file.map(|file| match file {
+        LogFileChoice::Path(path) => LogFileForm { path, max_size: None, keep: None },
+        LogFileChoice::Full(full) => full,
+    });
+    let file = file.map(|file| {
+        if file.path.trim().is_empty() {
+            context.problems.error(&place, "the path is empty");
+        }
+        let max_bytes = file.max_size.map_or(DEFAULT_BYTES, |size| size.0);
+        if max_bytes < SMALLEST_BYTES {
+            context.problems.error(&place.key("max_size"), "must be at least 64KiB");
+        }
+        LogFile {
+            path: PathBuf::from(file.path),
+            max_bytes,
+            keep: file.keep.map_or(DEFAULT_KEEP, |count| count as usize),
+        }
+    });
+    Log { console: form.console.unwrap_or(true), file }
+}

@@ -1,0 +1,57 @@
+//! `limits` and `quotas`: how much may be used now, and how much in a period.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// How fast calls may come. A missing field does not limit.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "Limits")]
+pub struct LimitsForm {
+    /// Calls started in any 60 s.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens, input and output together, in any 60 s.
+    pub tokens_per_minute: Option<u64>,
+    /// Calls running at once.
+    pub concurrent: Option<u64>,
+}
+
+/// How much may be used in a calendar period.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "Quota")]
+pub struct QuotaForm {
+    /// What is counted.
+    pub unit: QuotaUnit,
+    /// The period, which starts anew at its calendar boundary in `system.timezone`.
+    pub per: QuotaPeriod,
+    /// How much: calls, tokens, or money in the currency of the prices.
+    #[schemars(range(min = 0))]
+    pub amount: f64,
+    /// Report the excess, but let calls through. Default false.
+    pub soft: Option<bool>,
+}
+
+/// What a quota counts.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum QuotaUnit {
+    /// Calls.
+    Requests,
+    /// Tokens, input and output together.
+    Tokens,
+    /// Money.
+    Cost,
+}
+
+/// Over which time a quota counts.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum QuotaPeriod {
+    /// One hour.
+    Hour,
+    /// One day.
+    Day,
+    /// One calendar month.
+    Month,
+    /// For good.
+    Total,
+}

@@ -1,0 +1,184 @@
+//! `system`: settings of the process.
+
+use aiproxy_core::Secret;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Any, Listen, LogForm, Network, OneOrMany, Size, Span};
+
+/// Settings of the process.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "System")]
+pub struct SystemForm {
+    /// Where callers connect: one address or several. Needs a restart. Default `127.0.0.1:8001`.
+    pub listen: Option<OneOrMany<Listen>>,
+    /// The admin paths.
+    pub admin: Option<AdminForm>,
+    /// Where data is kept, relative to the config's directory. Needs a restart. Default `data`.
+    pub data_dir: Option<String>,
+    /// Certificate of the callers' port. Default: no TLS.
+    pub tls: Option<ServerTlsForm>,
+    /// How often files are looked at even without a change notice. 0: only on notice or signal. At most 24 h. Default 300 s.
+    pub config_reload_interval: Option<Span>,
+    /// How much is told about the process itself. Default `info`.
+    pub log_level: Option<LogLevel>,
+    /// Client connections at once; more are answered 503. Default 10,000.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_connections: Option<u32>,
+    /// Peers whose `X-Forwarded-For` and the like are believed: addresses or networks. Default: none.
+    pub trusted_proxies: Vec<Network>,
+    /// Largest request body: bytes, or e.g. `100MiB`. Default 1 GiB.
+    pub body_limit: Option<Size>,
+    /// Deadlines towards clients.
+    pub timeouts: Option<ClientTimeoutsForm>,
+    /// How long running calls may take after the order to stop. Default 30 s.
+    pub shutdown_timeout: Option<Span>,
+    /// What happens upstream when the client goes away. Default `cancel`.
+    pub client_abort: Option<ClientAbort>,
+    /// Whether streamed OpenAI chats are asked for usage where the caller did not. Default true.
+    pub usage_injection: Option<bool>,
+    /// Where the record of each call is written.
+    pub log: Option<LogForm>,
+    /// `loopback`: the local machine may read the statistics without a credential. Default `off`.
+    pub open_stats: Option<OpenStats>,
+    /// Whether a failed call may move to another of the key's channels. Default false.
+    pub failover: Option<bool>,
+    /// How fast calls may come in all, before any key is looked at.
+    pub rate_limit: Option<RateLimitForm>,
+    /// Time zone of calendar periods, e.g. `Asia/Shanghai`. Default `UTC`.
+    pub timezone: Option<String>,
+    /// URL of the database, e.g. `postgres://…`. `${NAME}` is filled in. Default: SQLite in the data directory.
+    pub database: Option<Secret>,
+    /// URL of Redis, shared by several instances. `${NAME}` is filled in. Default: none.
+    pub redis: Option<Secret>,
+    /// How long records and bodies are kept.
+    pub retention: Option<Any>,
+    /// Prices of models.
+    pub prices: Option<Any>,
+    /// Encryption of stored secrets.
+    pub secrets: Option<SecretsForm>,
+    /// Accepted for older files. No effect: metrics are at `/metrics`.
+    pub monitoring: Option<Any>,
+}
+
+/// The admin paths.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "Admin")]
+pub struct AdminForm {
+    /// An address of their own. Needs a restart. Default: the callers' port.
+    pub listen: Option<Listen>,
+    /// The admin credential, at least 16 characters. `${NAME}`, `env:NAME` and `file:/path` are filled in. Default: made at
+    /// the first start and shown once.
+    pub token: Option<Secret>,
+}
+
+/// Certificate of the callers' port. Both files are watched.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename = "ServerTls")]
+pub struct ServerTlsForm {
+    /// PEM file with the chain, leaf first; relative to the config's directory.
+    pub cert: String,
+    /// PEM file with the key; relative to the config's directory.
+    pub key: String,
+}
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What may fail soon.
+    #[serde(alias = "warning")]
+    Warn,
+    /// What happens.
+    Info,
+    /// How it happens.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Deadlines towards clients. 0 switches one off.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "ClientTimeouts")]
+pub struct ClientTimeoutsForm {
+    /// From the start of a request to the end of its headers. Default 10 s.
+    pub headers: Option<Span>,
+    /// Between two pieces of the request body. Default 60 s.
+    pub body: Option<Span>,
+    /// A connection without a call. Default 75 s.
+    pub keep_alive: Option<Span>,
+    /// A client that does not take the response. Default 60 s.
+    pub write: Option<Span>,
+}
+
+/// What happens upstream when the client goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAbort {
+    /// The upstream call is ended at once.
+    Cancel,
+    /// The rest of the response is read, so that its usage is known.
+    Drain,
+}
+
+/// Who may read the statistics without a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenStats {
+    /// Nobody.
+    Off,
+    /// The local machine.
+    Loopback,
+}
+
+/// How fast calls may come in all.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "RateLimit")]
+pub struct RateLimitForm {
+    /// Calls per second on average.
+    #[schemars(range(min = 0))]
+    pub requests_per_second: Option<f64>,
+    /// Calls at once beyond the average.
+    pub burst: Option<u64>,
+    /// The same for each client address.
+    pub ip_limit: Option<RateForm>,
+    /// Accepted for older files: calls per minute on average.
+    #[schemars(range(min = 0))]
+    pub requests_per_minute: Option<f64>,
+    /// Accepted for older files: `burst`.
+    pub burst_size: Option<u64>,
+}
+
+/// A rate.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "Rate")]
+pub struct RateForm {
+    /// Calls per second on average.
+    #[schemars(range(min = 0))]
+    pub requests_per_second: Option<f64>,
+    /// Calls at once beyond the average.
+    pub burst: Option<u64>,
+}
+
+/// Encryption of stored secrets.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "Secrets")]
+pub struct SecretsForm {
+    /// Key that stored real keys and relay keys are encrypted with. `${NAME}` and `file:/path` are filled in.
+    pub master_key: Option<Secret>,
+}

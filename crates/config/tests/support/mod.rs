@@ -1,0 +1,41 @@
+//! Loads a config given as text and returns what is said about it.
+#![expect(clippy::missing_panics_doc, missing_docs, reason = "helpers of tests")]
+
+use std::path::Path;
+
+use aiproxy_config::snapshot::Snapshot;
+use aiproxy_config::{Loaded, load_text};
+
+/// 2026-01-01T00:00:00Z.
+pub const NOW_MS: u64 = 1_767_225_600_000;
+
+/// Loads `text` as `name`, with `CANARY_KEY` and a few others in the environment.
+pub fn load_as(name: &str, text: &str) -> Loaded {
+    load_text(Path::new(name), text.to_owned(), &environment, NOW_MS)
+}
+
+pub fn environment(name: &str) -> Option<String> {
+    match name {
+        "REAL_KEY" => Some("sk-real".to_owned()),
+        "PASSWORD" => Some("p@ss".to_owned()),
+        "CANARY_KEY" => Some("canary with space".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+/// What is said about `text`, a line for each problem.
+pub fn problems(text: &str) -> String {
+    lines(&load_as("aiproxy.yaml", text))
+}
+
+pub fn lines(loaded: &Loaded) -> String {
+    loaded.problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+/// The meaning of `text`, which must be without errors.
+pub fn snapshot(text: &str) -> Snapshot {
+    let loaded = load_as("aiproxy.yaml", text);
+    let lines = lines(&loaded);
+    loaded.snapshot.unwrap_or_else(|| panic!("{lines}"))
+}

@@ -1,0 +1,22 @@
+//! The data plane by bytes: given this config, when these bytes come in, then those go out. All in memory, time paused.
+
+mod access;
+mod bad_clients;
+mod bad_upstreams;
+mod connections;
+mod forwarding;
+mod local_paths;
+mod streaming;
+mod timeouts;
+mod usage;
+
+/// One user, one key, one OpenAI channel.
+pub(crate) const CONFIG: &str = "
+users:
+  user1: {name: One, department: Research, proxy_key: pk-1, status: active, channels: [up]}
+channels:
+  up: {kind: openai, base_url: 'http://up.test', api_key: real-key, status: active}
+";
+
+/// A chat completion with usage.
+pub(crate) const ANSWER: &str = r#"{"id":"c1","object":"chat.completion","model":"m-served","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":4}}}"#;

@@ -1,0 +1,166 @@
+//! A gateway whose clients and upstreams are in memory.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use aiproxy_config::key_digest;
+use aiproxy_config::snapshot::Snapshot;
+use aiproxy_core::tasks::Tasks;
+use aiproxy_gateway::record::Record;
+use aiproxy_gateway::server::connection::{Port, serve_connection};
+use aiproxy_gateway::state::{Gateway, RecordSink, Worker};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use crate::reply::Reply;
+use crate::script::Upstream;
+
+/// The admin token of every test gateway.
+pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
+
+/// Keeps every record as the JSON it is written as.
+#[derive(Default)]
+struct Records(Mutex<Vec<Value>>);
+
+impl RecordSink for Records {
+    fn emit(&self, record: &Record) {
+        let mut line = Vec::new();
+        record.write_json(&mut line);
+        self.0.lock().unwrap().push(serde_json::from_slice(&line).unwrap());
+    }
+}
+
+/// A gateway in memory.
+pub struct TestGateway {
+    worker: Arc<Worker>,
+    records: Arc<Records>,
+    tasks: Tasks,
+}
+
+impl TestGateway {
+    /// A gateway with `config` (YAML, as a user writes it) in front of `upstream`.
+    pub fn new(config: &str, upstream: &Upstream) -> Self {
+        let records = Arc::new(Records::default());
+        let gateway = Gateway::new(
+            snapshot(config),
+            Arc::new(upstream.clone()),
+            records.clone(),
+            key_digest(ADMIN_TOKEN),
+        );
+        Self { worker: Worker::new(gateway), records, tasks: Tasks::new() }
+    }
+
+    /// The shared state.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.worker.gateway
+    }
+
+    /// Puts another config in force.
+    pub fn reload(&self, config: &str) {
+        self.worker.gateway.swap(snapshot(config));
+    }
+
+    /// Stops accepting calls on open connections.
+    pub fn stop(&self) {
+        self.worker.gateway.drain();
+        self.tasks.stop();
+    }
+
+    /// Waits until no connection is left.
+    pub async fn finished_within(&self, deadline: std::time::Duration) -> bool {
+        self.tasks.finished_within(deadline).await
+    }
+
+    /// A new client connection from `198.51.100.7`.
+    pub fn connect(&self) -> Client {
+        self.connect_from("198.51.100.7:40000", Port::Both, false)
+    }
+
+    /// A new client connection.
+    pub fn connect_from(&self, peer: &str, port: Port, overloaded: bool) -> Client {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let peer: SocketAddr = peer.parse().unwrap();
+        self.tasks.spawn(serve_connection(self.worker.clone(), self.tasks.clone(), theirs, peer, port, overloaded));
+        Client(ours)
+    }
+
+    /// Sends one request on a new connection and reads its response.
+    pub async fn call(&self, request: &str) -> Reply {
+        self.connect().call(request).await
+    }
+
+    /// The records written so far. Lets the gateway finish what it is doing first.
+    pub async fn records(&self) -> Vec<Value> {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        self.records.0.lock().unwrap().clone()
+    }
+
+    /// The only record written so far.
+    pub async fn record(&self) -> Value {
+        let records = self.records().await;
+        assert_eq!(records.len(), 1, "exactly one record per call: {records:#?}");
+        records[0].clone()
+    }
+}
+
+/// A snapshot from YAML; any error in it fails the test.
+pub fn snapshot(config: &str) -> Snapshot {
+    let loaded = aiproxy_config::load_text("test.yaml".as_ref(), config.into(), &|_| None, aiproxy_core::time::unix_ms());
+    loaded.snapshot.unwrap_or_else(|| panic!("{:#?}", loaded.problems))
+}
+
+/// A client connection.
+pub struct Client(pub DuplexStream);
+
+impl Client {
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, request: impl AsRef<[u8]>) {
+        // A gateway that has refused and closed already is what some tests are about.
+        self.0.write_all(request.as_ref()).await.ok();
+    }
+
+    /// Sends a request and reads its response.
+    pub async fn call(&mut self, request: &str) -> Reply {
+        self.send(request).await;
+        self.reply().await
+    }
+
+    /// Reads one response.
+    pub async fn reply(&mut self) -> Reply {
+        Reply::read(&mut self.0).await.unwrap_or_else(|| panic!("the gateway closed without a response"))
+    }
+
+    /// Reads until `text` came; everything read so far.
+    pub async fn read_until(&mut self, text: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            seen.push(self.0.read_u8().await.unwrap_or_else(|_| panic!("ended: {}", String::from_utf8_lossy(&seen))));
+            if seen.ends_with(text.as_bytes()) {
+                return String::from_utf8_lossy(&seen).into_owned();
+            }
+        }
+    }
+
+    /// Reads whatever comes until the gateway closes.
+    pub async fn read_to_end(&mut self) -> String {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).await.ok();
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+}
+
+/// A `POST` with a JSON body and the given key.
+pub fn post(path: &str, key: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A `GET` with the given key.
+pub fn get(path: &str, key: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\r\n")
+}
