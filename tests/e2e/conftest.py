@@ -49,8 +49,8 @@ def upstreams():
     """Start raw upstreams that end with the test."""
     running = []
 
-    def start(answer):
-        upstream = RawUpstream(answer)
+    def start(answer, **options):
+        upstream = RawUpstream(answer, **options)
         running.append(upstream)
         return upstream
 

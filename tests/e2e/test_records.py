@@ -95,7 +95,9 @@ def test_a_204_with_a_body_has_none_and_its_body_does_not_poison_the_next_call(s
         return connection.sendall(first) if first else plain(CHAT)(request, connection)
 
     gateway = serve(upstreams(answer).url)
-    assert (http1.chat(gateway).status, http1.chat(gateway).json()["id"]) == (204, "chatcmpl-1")
+    empty = http1.chat(gateway)
+    assert (empty.status, empty.body, empty.headers["content-length"]) == (204, b"", None)
+    assert http1.chat(gateway).json()["id"] == "chatcmpl-1"
 
 
 def test_an_unreachable_upstream_is_502_and_recorded(serve):

@@ -40,7 +40,8 @@ def test_documents_are_embedded(sdk):
 
 
 def test_an_unknown_key_raises_the_sdks_authentication_error(sdk):
-    assert sdk.saw("wrong_key")["error"] == "AuthenticationError"
+    saw = sdk.saw("wrong_key")
+    assert saw["error"].endswith("AuthenticationError") and saw["code"] == "invalid_credential"
 
 
 def test_every_call_is_recorded_exactly_once(sdk):

@@ -77,7 +77,7 @@ def der(address):
 def test_a_broken_new_certificate_keeps_the_old_one(secure):
     (secure.tls_directory / "cert.pem").rename(secure.tls_directory / "good.pem")
     (secure.tls_directory / "cert.pem").write_text("no certificate")
-    until(lambda: "cert.pem" in secure.process.log(), 5, "the log names the file")
+    until(lambda: "system.tls.cert" in secure.process.log(), 5, "the log names the field")
     assert curl(secure, "--cacert", secure.tls_directory / "good.pem")[1] == 200
 
 
@@ -93,13 +93,10 @@ def test_plain_http_on_a_tls_port_is_refused_and_harms_nobody(secure):
 
 def test_an_upstream_is_reached_by_tls_and_its_certificate_is_checked(serve, upstreams, tmp_path):
     certificate, key = write_certificate(tmp_path / "upstream", "upstream")
-    upstream = upstreams(plain(CHAT))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    upstream.listener = context.wrap_socket(upstream.listener, server_side=True)
-    url = upstream.url.replace("http:", "https:")
     trusting = {"openai": {"tls": {"ca_file": str(certificate)}}}
-    gateway = serve(url, channels=trusting)
+    gateway = serve(upstreams(plain(CHAT), tls=context).url, channels=trusting)
     assert http1.chat(gateway).status == 200
     refused = http1.chat(gateway, "dashscope")
     assert refused.status == 502 and refused.code() == "upstream_unreachable"

@@ -16,8 +16,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::cli::{Demo, DemoUpstream, Output, Serve};
-use crate::serve::{self, Listening};
 use crate::output;
+use crate::serve::{self, Listening};
 
 /// Dialects with a channel and a key of their own.
 const KINDS: [&str; 4] = ["openai", "anthropic", "gemini", "dashscope"];
@@ -141,7 +141,8 @@ fn machine_readable(listening: &Listening, keys: &Keys, upstream: SocketAddr, da
 fn welcome(listening: &Listening, keys: &Keys, data: &Path) -> String {
     let base = &listening.base_url;
     let key = &keys.all;
-    let admin = listening.new_admin_token.as_deref().unwrap_or("(made at the first start, or from AIPROXY_ADMIN_TOKEN)");
+    let admin =
+        listening.new_admin_token.as_deref().unwrap_or("(made at the first start, or from AIPROXY_ADMIN_TOKEN)");
     format!(
         r#"
 AIProxy demo: a gateway and a built-in upstream. No provider key is needed.
@@ -194,7 +195,6 @@ impl Drop for DemoDirectory {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the aiproxy crate")]
 fn temporary_path() -> PathBuf {
     std::env::temp_dir().join(format!("aiproxy-demo-{}", std::process::id()))
 }

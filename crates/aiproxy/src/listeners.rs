@@ -10,7 +10,7 @@ use aiproxy_gateway::server::connection::Port;
 use anyhow::Context;
 use listenfd::ListenFd;
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketType, socket, bind, listen};
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
 /// Connections waiting to be accepted, per socket.
 const BACKLOG: i32 = 4096;
@@ -28,7 +28,8 @@ pub(crate) fn inherited(admin: Option<SocketAddr>) -> anyhow::Result<Vec<Bound>>
     let mut handed = ListenFd::from_env();
     let mut sockets = Vec::new();
     for index in 0..handed.len() {
-        let Some(socket) = handed.take_tcp_listener(index).context("a socket that was handed over cannot be used")? else {
+        let Some(socket) = handed.take_tcp_listener(index).context("a socket that was handed over cannot be used")?
+        else {
             continue;
         };
         let is_admin = admin.is_some_and(|admin| socket.local_addr().is_ok_and(|address| address == admin));

@@ -22,7 +22,6 @@ pub(crate) fn error(text: &str) {
 }
 
 /// Whether stderr is a terminal whose owner has not asked for no colour (<https://no-color.org>).
-#[expect(clippy::disallowed_methods, reason = "this is the aiproxy crate")]
 pub(crate) fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }

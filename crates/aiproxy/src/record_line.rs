@@ -12,45 +12,40 @@ const RESET: &str = "\x1b[0m";
 
 /// Appends the line, coloured: status, who, what, where, how long, how much.
 pub(crate) fn write(record: &Record, line: &mut String) {
+    // Writing to a String cannot fail.
+    try_write(record, line).ok();
+}
+
+fn try_write(record: &Record, line: &mut String) -> std::fmt::Result {
     let color = match record.status {
         200..=399 => GREEN,
         400..=499 => YELLOW,
         _ => RED,
     };
-    let user = record.user.as_deref().map_or("-", |user| &user.id);
-    let model = record.model_asked.as_deref().unwrap_or("-");
-    let channel = record.channel_id.as_deref().unwrap_or("-");
-    // Writing to a String cannot fail.
-    let _: Result<(), std::fmt::Error> = write!(
-        line,
-        "{color}{status:3}{RESET} {method:<4} {path}  {user} {DIM}→{RESET} {channel} {DIM}{model}{RESET}  {duration:.0} ms",
-        status = record.status,
-        method = record.method,
-        path = printable(&record.path),
-        user = printable(user),
-        channel = printable(channel),
-        model = printable(model),
-        duration = record.duration_ms(),
-    );
+    let user = printable(record.user.as_deref().map_or("-", |user| &user.id));
+    let model = printable(record.model_asked.as_deref().unwrap_or("-"));
+    let channel = printable(record.channel_id.as_deref().unwrap_or("-"));
+    let (status, method, path) = (record.status, &record.method, printable(&record.path));
+    write!(line, "{color}{status:3}{RESET} {method:<4} {path}  {user} {DIM}→{RESET} {channel} {DIM}{model}{RESET}")?;
+    write!(line, "  {:.0} ms", record.duration_ms())?;
     if let Some(usage) = &record.usage {
         let tokens = |number: Option<u64>| number.map_or_else(|| "-".to_string(), |number| number.to_string());
-        let _: Result<(), std::fmt::Error> =
-            write!(line, "  {} in {} out", tokens(usage.input), tokens(usage.output));
+        write!(line, "  {} in {} out", tokens(usage.input), tokens(usage.output))?;
     }
     if let Some(code) = record.error_code {
-        let _: Result<(), std::fmt::Error> = write!(line, "  {RED}{code}{RESET}");
+        write!(line, "  {RED}{code}{RESET}")?;
     }
-    if record.end != End::Complete {
-        let end = match record.end {
-            End::Complete => "",
-            End::ClientClosed => "client closed",
-            End::UpstreamError => "upstream error",
-            End::Timeout => "timeout",
-            End::Shutdown => "shutdown",
-        };
-        let _: Result<(), std::fmt::Error> = write!(line, "  {YELLOW}{end}{RESET}");
+    let end = match record.end {
+        End::Complete => None,
+        End::ClientClosed => Some("client closed"),
+        End::UpstreamError => Some("upstream error"),
+        End::Timeout => Some("timeout"),
+        End::Shutdown => Some("shutdown"),
+    };
+    if let Some(end) = end {
+        write!(line, "  {YELLOW}{end}{RESET}")?;
     }
-    line.push('\n');
+    writeln!(line)
 }
 
 /// `text` without what could move a terminal's cursor.

@@ -58,7 +58,8 @@ pub(crate) fn start(settings: &Log, data_dir: &Path) -> io::Result<(Arc<RecordLo
         lost: AtomicU64::new(0),
     });
     let writing = log.clone();
-    let thread = std::thread::Builder::new().name("records".into()).spawn(move || writing.write_until_stopped(outputs))?;
+    let thread =
+        std::thread::Builder::new().name("records".into()).spawn(move || writing.write_until_stopped(outputs))?;
     Ok((log.clone(), RecordWriter { log, thread }))
 }
 

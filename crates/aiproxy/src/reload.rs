@@ -109,7 +109,8 @@ impl Reloader {
     /// Watches the directories of all files read: an editor that saves by renaming is noticed too.
     fn watch(&self, watcher: &mut Option<notify::RecommendedWatcher>, watched: &mut Vec<PathBuf>) {
         let Some(watcher) = watcher else { return };
-        let directories = self.files.iter().filter_map(|file| file.parent()).chain(self.path.is_dir().then_some(&*self.path));
+        let directories =
+            self.files.iter().filter_map(|file| file.parent()).chain(self.path.is_dir().then_some(&*self.path));
         for directory in directories {
             let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
             if watched.iter().any(|known| known == directory) {
@@ -136,10 +137,7 @@ pub(crate) fn report(problems: &[aiproxy_config::Problem]) {
 }
 
 /// Sockets are bound once: a change of these fields is named and waits for the next start.
-fn keep_what_needs_a_restart(
-    new: &mut aiproxy_config::snapshot::System,
-    old: &aiproxy_config::snapshot::System,
-) {
+fn keep_what_needs_a_restart(new: &mut aiproxy_config::snapshot::System, old: &aiproxy_config::snapshot::System) {
     let changes = [
         ("system.listen", new.listen != old.listen),
         ("system.admin.listen", new.admin_listen != old.admin_listen),

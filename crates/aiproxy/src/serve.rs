@@ -47,7 +47,12 @@ pub(crate) struct Listening {
 pub(crate) fn run(options: Serve) -> anyhow::Result<ExitCode> {
     let output = options.output;
     run_with(options, |listening| match output {
-        Output::Json => output::line(&json!({ "base_url": listening.base_url, "admin_url": listening.admin_url }).to_string()),
+        Output::Json => {
+            if let Some(token) = &listening.new_admin_token {
+                output::note(&format!("Admin token, shown this once: {token}"));
+            }
+            output::line(&json!({ "base_url": listening.base_url, "admin_url": listening.admin_url }).to_string())
+        }
         Output::Text => {
             output::note(&format!("AIProxy {} listens on {}", env!("CARGO_PKG_VERSION"), listening.base_url));
             if let Some(token) = &listening.new_admin_token {
@@ -59,7 +64,10 @@ pub(crate) fn run(options: Serve) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs a gateway until it is told to stop. `announce` is called once it listens.
-pub(crate) fn run_with(options: Serve, announce: impl FnOnce(&Listening) -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_with(
+    options: Serve,
+    announce: impl FnOnce(&Listening) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     let loaded = reload::load(&options.config);
     let Some(mut snapshot) = loaded.snapshot else {
         for problem in &loaded.problems {
@@ -79,8 +87,8 @@ pub(crate) fn run_with(options: Serve, announce: impl FnOnce(&Listening) -> anyh
     }
     let system = &snapshot.system;
     let admin_token = AdminToken::find_or_make(system, environment("AIPROXY_ADMIN_TOKEN"));
-    let (records, record_writer) =
-        record_log::start(&system.log, &system.data_dir).context("the record file cannot be opened (system.log.file)")?;
+    let (records, record_writer) = record_log::start(&system.log, &system.data_dir)
+        .context("the record file cannot be opened (system.log.file)")?;
     let certificate = match &system.tls {
         Some(files) => Some(ServerCertificate::load(files).context("system.tls")?),
         None => None,
@@ -96,8 +104,7 @@ pub(crate) fn run_with(options: Serve, announce: impl FnOnce(&Listening) -> anyh
     let dialer = Arc::new(NetworkDialer::default());
     let gateway = Gateway::new(snapshot, dialer, records, admin_token.digest);
     let workers = start_workers(&gateway, bound, worker_count, certificate.as_ref())?;
-    let reloader =
-        Reloader::new(options.config, gateway.clone(), certificate, log_level, loaded.files, loaded.digest);
+    let reloader = Reloader::new(options.config, gateway.clone(), certificate, log_level, loaded.files, loaded.digest);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {

@@ -61,7 +61,6 @@ pub(crate) fn hand_over(sockets: &[TcpListener], data_dir: &Path) -> anyhow::Res
 }
 
 /// Tells whoever started this process that it is ready.
-#[expect(clippy::disallowed_methods, reason = "this is the aiproxy crate")]
 pub(crate) fn tell_ready() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", PathBuf::from(path)));

@@ -35,7 +35,7 @@ pub(crate) fn compile(sections: Sections, context: &mut Context<'_>) -> Snapshot
     let named = [("users", &users), ("channels", &channels), ("groups", &groups), ("system", &system)];
     not_enforced::warn(&named, &mut context.problems);
 
-    let system = system::compile(&system, context);
+    let system = system::compile(system, context);
     let mut channels = channel::compile(channels, context);
     let groups = group::compile(groups, &channels, context);
     let users = user::compile(users, &mut channels, &groups, context);

@@ -29,7 +29,8 @@ pub use user::{GroupForm, ProxyKeyForm, UserForm};
 
 pub(crate) use text::check_format;
 
-/// The config of AIProxy: one file, or a directory whose files together say this. Keys that start with `_` are comments.
+/// The config of AIProxy: one file, or a directory whose files together say this. Keys that start with `_` are
+/// comments.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename = "Config")]
 pub struct ConfigForm {

@@ -1,4 +1,5 @@
-//! Questions asked of a snapshot on every call: whose key is this, does this name match, what is the model really called.
+//! Questions asked of a snapshot on every call: whose key is this, does this name match, what is the model really
+//! called.
 //!
 //! Pure and allocation-free, because they are on the path of each call.
 

@@ -97,7 +97,7 @@ impl Uses {
 /// Whether a value asks for something else than what happens anyway.
 fn says_something(value: &Value, anyway: &str) -> bool {
     match value {
-        Value::Null => false,
+        Value::Null | Value::Broken => false,
         Value::Bool(value) => anyway != if *value { "true" } else { "false" },
         Value::Text(text) => **text != *anyway,
         Value::List(items) => !items.is_empty(),

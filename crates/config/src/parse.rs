@@ -132,6 +132,3 @@ impl Names {
         name
     }
 }
-
-#[cfg(test)]
-mod tests;

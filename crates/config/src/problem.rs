@@ -57,6 +57,7 @@ impl fmt::Display for Problem {
 pub(crate) struct Problems {
     files: Vec<PathBuf>,
     found: Vec<(Mark, Problem)>,
+    errors: usize,
 }
 
 impl Problems {
@@ -84,10 +85,12 @@ impl Problems {
     /// A problem with all its parts.
     pub(crate) fn push(&mut self, severity: Severity, mark: Mark, path: String, message: String) {
         let file = self.file(mark).to_owned();
+        self.errors += usize::from(severity == Severity::Error);
         self.found.push((mark, Problem { severity, file, line: mark.line, column: mark.column, path, message }));
     }
 
-    /// `file:line:column`, for messages that name a second place. The file only where it is another one than `seen_from`'s.
+    /// `file:line:column`, for messages that name a second place. The file only where it is another one than
+    /// `seen_from`'s.
     pub(crate) fn describe(&self, mark: Mark, seen_from: Mark) -> String {
         if mark.file == seen_from.file {
             return format!("line {}, column {}", mark.line, mark.column);
@@ -97,7 +100,7 @@ impl Problems {
 
     /// How many errors there are so far.
     pub(crate) fn errors(&self) -> usize {
-        self.found.iter().filter(|(_, problem)| problem.severity == Severity::Error).count()
+        self.errors
     }
 
     /// All problems in the order of the text.

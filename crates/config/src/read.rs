@@ -1,22 +1,44 @@
 //! A tree to a form, through serde.
 //!
-//! The schema has been checked by then, so a failure here is a fault of this crate, not of the file; it is reported
-//! without serde's words, which quote values.
+//! The schema is checked first and what does not fit is read as if it were not written, so that the rest can be checked
+//! too. A failure after that is a fault of this crate; it is reported without serde's words, which quote values.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeOwned, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use crate::tree::{Node, Value};
+use crate::problem::Problems;
+use crate::schema::definition;
+use crate::schema_check::check;
+use crate::tree::{Entry, Node, Place, Value};
 
-/// Reads the form written at `node`.
-pub(crate) fn read<Form: DeserializeOwned>(node: &Node) -> Result<Form, Unreadable> {
+/// Checks an entry against the schema of its kind and reads its form. `None` if too little of it is left to read.
+pub(crate) fn read_checked<Form: DeserializeOwned>(
+    section: &Place<'_>,
+    entry: &mut Entry,
+    kind: &str,
+    problems: &mut Problems,
+) -> Option<Form> {
+    let place = section.entry(entry).at(entry.key_mark);
+    let broken = check(&place, &entry.node, definition(kind), problems);
+    if !broken.is_empty() {
+        entry.node.break_at(&broken);
+        return if matches!(entry.node.value, Value::Broken) { None } else { read(&entry.node).ok() };
+    }
+    let form = read(&entry.node);
+    if form.is_err() {
+        problems.error(&place, "cannot be read although it fits the schema; please report this as a bug");
+    }
+    form.ok()
+}
+
+fn read<Form: DeserializeOwned>(node: &Node) -> Result<Form, Unreadable> {
     Form::deserialize(Reader(node))
 }
 
 /// The tree does not fit the form. Says nothing more, for values may be secret.
 #[derive(Debug)]
-pub(crate) struct Unreadable;
+struct Unreadable;
 
 impl std::fmt::Display for Unreadable {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,10 +66,16 @@ impl<'de> IntoDeserializer<'de, Unreadable> for Reader<'de> {
 }
 
 impl<'de> Reader<'de> {
-    /// Visits a map. A null field of a struct counts as not written, so that defaults apply; in a map of ids it stays.
+    /// Visits a map. What is broken is left out. A null field of a struct is not written, so that its default
+    /// applies; in a
+    /// map of ids it stays.
     fn map<V: Visitor<'de>>(self, visitor: V, skip_nulls: bool) -> Result<V::Value, Unreadable> {
-        let entries = self.0.entries().iter();
-        let entries = entries.filter(|entry| !(skip_nulls && matches!(entry.node.value, Value::Null)));
+        let is_read = |entry: &&Entry| match entry.node.value {
+            Value::Broken => false,
+            Value::Null => !skip_nulls,
+            _ => true,
+        };
+        let entries = self.0.entries().iter().filter(is_read);
         visitor.visit_map(MapDeserializer::new(entries.map(|entry| (&*entry.key, Reader(&entry.node)))))
     }
 }
@@ -57,7 +85,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
         match &self.0.value {
-            Value::Null => visitor.visit_unit(),
+            Value::Null | Value::Broken => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
             Value::Integer(value) => visitor.visit_i64(*value),
             Value::Float(value) => visitor.visit_f64(*value),
@@ -69,7 +97,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
         match self.0.value {
-            Value::Null => visitor.visit_none(),
+            Value::Null | Value::Broken => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }

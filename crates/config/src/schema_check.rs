@@ -10,41 +10,87 @@ use crate::parse::shown;
 use crate::problem::Problems;
 use crate::schema::definition;
 use crate::suggest::suggestion;
-use crate::tree::{Node, Place, Value};
+use crate::tree::{Mark, Node, Place, Value};
 
-/// Checks what is written at `place`. True if it fits.
-pub(crate) fn check(place: &Place<'_>, schema: &Json, problems: &mut Problems) -> bool {
-    let before = problems.errors();
-    if let Some(node) = place.node {
-        check_node(place, node, schema, problems);
-    }
-    problems.errors() == before
+/// Checks the entry at `place`; returns where the values start that do not fit.
+pub(crate) fn check(place: &Place<'_>, node: &Node, schema: &Json, problems: &mut Problems) -> Vec<Mark> {
+    let mut checker = Checker { problems, broken: Vec::new() };
+    checker.node(place, node, schema);
+    checker.broken
 }
 
-fn check_node(place: &Place<'_>, node: &Node, schema: &Json, problems: &mut Problems) {
-    let mut alternatives = Vec::new();
-    collect_alternatives(schema, &mut alternatives);
-    let fitting: Vec<_> = alternatives.iter().copied().filter(|schema| accepts_type(schema, node)).collect();
-    let Some(first) = fitting.first() else {
-        problems.error(place, wrong_type(&alternatives, node));
-        return;
-    };
-    match &node.value {
-        Value::Text(text) => check_text(place, text, &fitting, problems),
-        Value::Integer(_) | Value::Float(_) => check_number(place, node, first, problems),
-        Value::List(items) => {
-            if let Some(item_schema) = first.get("items") {
-                for (index, item) in items.iter().enumerate() {
-                    check_node(&place.index(index), item, item_schema, problems);
+struct Checker<'run> {
+    problems: &'run mut Problems,
+    broken: Vec<Mark>,
+}
+
+impl Checker<'_> {
+    fn node(&mut self, place: &Place<'_>, node: &Node, schema: &Json) {
+        let mut alternatives = Vec::new();
+        collect_alternatives(schema, &mut alternatives);
+        let fitting: Vec<_> = alternatives.iter().copied().filter(|schema| accepts_type(schema, node)).collect();
+        let Some(first) = fitting.first() else {
+            self.wrong(place, node, wrong_type(&alternatives, node));
+            return;
+        };
+        match &node.value {
+            Value::Text(text) => {
+                if let Err(message) = check_text(text, &fitting) {
+                    self.wrong(place, node, message);
                 }
             }
+            Value::Integer(_) | Value::Float(_) => {
+                if let Err(message) = check_number(node, first) {
+                    self.wrong(place, node, message);
+                }
+            }
+            Value::List(items) => {
+                if let Some(item_schema) = first.get("items") {
+                    for (index, item) in items.iter().enumerate() {
+                        self.node(&place.index(index), item, item_schema);
+                    }
+                }
+            }
+            Value::Map(_) => self.map(place, node, first),
+            Value::Null | Value::Broken | Value::Bool(_) => {}
         }
-        Value::Map(_) => check_map(place, node, first, problems),
-        Value::Null | Value::Bool(_) => {}
+    }
+
+    fn map(&mut self, place: &Place<'_>, node: &Node, schema: &Json) {
+        let properties = schema.get("properties").and_then(Json::as_object);
+        let others = schema.get("additionalProperties");
+        for entry in node.entries() {
+            let inner = place.entry(entry);
+            match (properties.and_then(|properties| properties.get(&*entry.key)), others) {
+                // A field without a value counts as not written; an entry without a value is one without fields.
+                (Some(_), _) if entry.node.is_absent() => {}
+                (Some(schema), _) => self.node(&inner, &entry.node, schema),
+                (None, None | Some(Json::Bool(true))) => {}
+                (None, Some(Json::Bool(false))) => {
+                    let names = properties.into_iter().flat_map(|properties| properties.keys()).map(String::as_str);
+                    self.problems.error(&place.at(entry.key_mark), unknown_field(&entry.key, names));
+                    if !entry.node.is_absent() {
+                        self.broken.push(entry.node.mark);
+                    }
+                }
+                (None, Some(schema)) => self.node(&inner, &entry.node, schema),
+            }
+        }
+        for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
+            if node.get(name).is_none() {
+                self.wrong(place, node, format!("`{name}` is missing"));
+            }
+        }
+    }
+
+    fn wrong(&mut self, place: &Place<'_>, node: &Node, message: String) {
+        self.problems.error(place, message);
+        self.broken.push(node.mark);
     }
 }
 
-/// The schemas of which one must fit, with references followed. What only allows null is left out: null is "not written".
+/// The schemas of which one must fit, with references followed. What only allows null is left out: null is "not
+/// written".
 fn collect_alternatives<'schema>(schema: &'schema Json, found: &mut Vec<&'schema Json>) {
     if let Some(reference) = schema.get("$ref").and_then(Json::as_str) {
         return collect_alternatives(definition(reference.rsplit('/').next().unwrap_or_default()), found);
@@ -68,7 +114,7 @@ fn types(schema: &Json) -> impl Iterator<Item = &str> {
 
 fn accepts_type(schema: &Json, node: &Node) -> bool {
     let fits = |name| match &node.value {
-        Value::Null => name == "object",
+        Value::Null | Value::Broken => name == "object",
         Value::Bool(_) => name == "boolean",
         Value::Integer(_) => matches!(name, "integer" | "number"),
         Value::Float(_) => name == "number",
@@ -79,35 +125,36 @@ fn accepts_type(schema: &Json, node: &Node) -> bool {
     types(schema).next().is_none() || types(schema).any(fits)
 }
 
-fn check_text(place: &Place<'_>, text: &str, fitting: &[&Json], problems: &mut Problems) {
+fn check_text(text: &str, fitting: &[&Json]) -> Result<(), String> {
     let mut words = Vec::new();
     for schema in fitting {
         words.extend(schema.get("const").and_then(Json::as_str));
         words.extend(schema.get("enum").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str));
     }
+    if words.contains(&text) {
+        return Ok(());
+    }
     if !words.is_empty() {
-        if !words.contains(&text) {
-            let written = shown(text);
-            let suggestion = suggestion(text, words, "write one of");
-            problems.error(place, format!("`{written}` is not known here{suggestion}"));
+        let suggestion = suggestion(text, words, "write one of");
+        return Err(format!("`{}` is not known here{suggestion}", shown(text)));
+    }
+    let formats = fitting.iter().filter_map(|schema| schema.get("format").and_then(Json::as_str));
+    let mut result = Ok(());
+    for format in formats {
+        result = check_format(format, text);
+        if result.is_ok() {
+            break;
         }
-        return;
     }
-    let formats: Vec<_> = fitting.iter().filter_map(|schema| schema.get("format").and_then(Json::as_str)).collect();
-    let mut failures = formats.iter().map(|format| check_format(format, text));
-    if let Some(Err(message)) = failures.next()
-        && failures.all(|result| result.is_err())
-    {
-        problems.error(place, message);
-    }
+    result
 }
 
-fn check_number(place: &Place<'_>, node: &Node, schema: &Json, problems: &mut Problems) {
+fn check_number(node: &Node, schema: &Json) -> Result<(), String> {
     #[expect(clippy::cast_precision_loss, reason = "bounds are far below 2^53")]
     let number = match node.value {
         Value::Integer(number) => number as f64,
         Value::Float(number) => number,
-        _ => return,
+        _ => return Ok(()),
     };
     let bound = |name| schema.get(name).and_then(Json::as_f64);
     let largest = match schema.get("format").and_then(Json::as_str) {
@@ -115,33 +162,11 @@ fn check_number(place: &Place<'_>, node: &Node, schema: &Json, problems: &mut Pr
         _ => None,
     };
     if let Some(minimum) = bound("minimum").filter(|minimum| number < *minimum) {
-        problems.error(place, format!("must not be less than {minimum}"));
-    } else if let Some(maximum) = bound("maximum").or(largest).filter(|maximum| number > *maximum) {
-        problems.error(place, format!("must not be more than {maximum}"));
+        return Err(format!("must not be less than {minimum}"));
     }
-}
-
-fn check_map(place: &Place<'_>, node: &Node, schema: &Json, problems: &mut Problems) {
-    let properties = schema.get("properties").and_then(Json::as_object);
-    let others = schema.get("additionalProperties");
-    for entry in node.entries() {
-        let inner = place.entry(entry);
-        match (properties.and_then(|properties| properties.get(&*entry.key)), others) {
-            // A field without a value counts as not written; an entry without a value is one without fields.
-            (Some(_), _) if matches!(entry.node.value, Value::Null) => {}
-            (Some(schema), _) => check_node(&inner, &entry.node, schema, problems),
-            (None, None | Some(Json::Bool(true))) => {}
-            (None, Some(Json::Bool(false))) => {
-                let names = properties.into_iter().flat_map(|properties| properties.keys()).map(String::as_str);
-                problems.error(&place.at(entry.key_mark), unknown_field(&entry.key, names));
-            }
-            (None, Some(schema)) => check_node(&inner, &entry.node, schema, problems),
-        }
-    }
-    for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
-        if node.get(name).is_none() {
-            problems.error(place, format!("`{name}` is missing"));
-        }
+    match bound("maximum").or(largest).filter(|maximum| number > *maximum) {
+        Some(maximum) => Err(format!("must not be more than {maximum}")),
+        None => Ok(()),
     }
 }
 

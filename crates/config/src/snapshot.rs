@@ -4,6 +4,7 @@
 //! is kept by the gateway under the stable ids and keys found here.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -163,7 +164,7 @@ pub struct Endpoint {
 }
 
 /// A proxy that upstream connections go through.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct OutboundProxy {
     /// Which protocol it speaks.
     pub scheme: ProxyScheme,
@@ -173,6 +174,13 @@ pub struct OutboundProxy {
     pub port: u16,
     /// User and password, from the URL's user info, percent-decoded.
     pub credential: Option<(Box<str>, Box<str>)>,
+}
+
+impl fmt::Debug for OutboundProxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?} {}:{}", self.scheme, self.host, self.port)?;
+        formatter.write_str(if self.credential.is_some() { " with ***" } else { "" })
+    }
 }
 
 /// The protocol of an outbound proxy.

@@ -27,6 +27,8 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,
+    /// Something that did not fit the schema and was reported: read as if it were not written.
+    Broken,
     Bool(bool),
     Integer(i64),
     Float(f64),
@@ -49,7 +51,29 @@ impl Node {
         let Value::Map(entries) = &self.value else {
             return None;
         };
-        entries.iter().find(|entry| *entry.key == *key && !matches!(entry.node.value, Value::Null))
+        entries.iter().find(|entry| *entry.key == *key && !entry.node.is_absent())
+    }
+
+    /// Whether this counts as not written.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self.value, Value::Null | Value::Broken)
+    }
+
+    /// Breaks the values that start at `marks`. A list with a broken item is broken, for its indices would shift.
+    pub(crate) fn break_at(&mut self, marks: &[Mark]) {
+        match &mut self.value {
+            Value::List(items) => {
+                items.iter_mut().for_each(|item| item.break_at(marks));
+                if items.iter().any(|item| matches!(item.value, Value::Broken)) {
+                    self.value = Value::Broken;
+                }
+            }
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| entry.node.break_at(marks)),
+            _ => {}
+        }
+        if marks.contains(&self.mark) {
+            self.value = Value::Broken;
+        }
     }
 
     /// The entries, if this is a map.
@@ -80,7 +104,7 @@ impl Node {
     /// What to call this in a message. Never the value itself, which may be secret.
     pub(crate) fn describe(&self) -> &'static str {
         match &self.value {
-            Value::Null => "nothing",
+            Value::Null | Value::Broken => "nothing",
             Value::Bool(_) => "true/false",
             Value::Integer(_) => "a whole number",
             Value::Float(_) => "a number",
@@ -104,11 +128,16 @@ pub(crate) struct Place<'tree> {
 
 #[derive(Clone, Copy)]
 enum Step<'tree> {
+    Root,
     Key(&'tree str),
     Index(usize),
 }
 
 impl<'tree> Place<'tree> {
+    /// Where the sections are.
+    pub(crate) const ROOT: Place<'static> =
+        Place { parent: None, step: Step::Root, mark: Mark { file: 0, line: 0, column: 0 }, node: None };
+
     /// A top-level section.
     pub(crate) fn section(name: &'tree str, mark: Mark, node: Option<&'tree Node>) -> Self {
         Self { parent: None, step: Step::Key(name), mark, node }
@@ -146,10 +175,17 @@ impl<'tree> Place<'tree> {
         self.mark
     }
 
+    /// Whether the field `name` of the map here was written wrongly: it is not missing, then.
+    pub(crate) fn is_broken(&self, name: &str) -> bool {
+        let entries = self.node.map(Node::entries).unwrap_or_default();
+        entries.iter().any(|entry| *entry.key == *name && matches!(entry.node.value, Value::Broken))
+    }
+
     /// The config path: `channels.openai.endpoints[1].base_url`.
     pub(crate) fn path(&self) -> String {
         let mut path = self.parent.map(Place::path).unwrap_or_default();
         match self.step {
+            Step::Root => {}
             Step::Index(index) => path.push_str(&format!("[{index}]")),
             Step::Key(key) => {
                 if !path.is_empty() {

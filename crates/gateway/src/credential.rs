@@ -26,14 +26,20 @@ pub(crate) enum Presented<T> {
 }
 
 /// Looks through every carrier and returns the first text that `find` knows.
-pub(crate) fn presented<T>(headers: &HeaderMap, query: Option<&str>, mut find: impl FnMut(&str) -> Option<T>) -> Presented<T> {
+pub(crate) fn presented<T>(
+    headers: &HeaderMap,
+    query: Option<&str>,
+    mut find: impl FnMut(&str) -> Option<T>,
+) -> Presented<T> {
     let mut outcome = Presented::Nothing;
     let mut consider = |text: &str| {
         let text = text.trim();
         if text.is_empty() || text.len() > KEY_LENGTH_LIMIT { None } else { find(text) }
     };
     for value in headers.get_all(header::AUTHORIZATION) {
-        let Some(key) = value.to_str().ok().and_then(bearer) else {
+        // Text that is not ASCII is no key, but it was an attempt at one.
+        let text = String::from_utf8_lossy(value.as_bytes());
+        let Some(key) = bearer(&text) else {
             if matches!(outcome, Presented::Nothing) {
                 outcome = Presented::WrongScheme;
             }
@@ -107,8 +113,9 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pair =
-            |(name, value): &(&'static str, &'static str)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
         pairs.iter().map(pair).collect()
     }
 
@@ -130,7 +137,8 @@ mod tests {
         ] {
             assert_eq!(found(&[(name, value)], ""), known, "{name}: {value}");
         }
-        for query in ["key=pk-1", "a=b&key=pk%2D1", "access_token=pk-1", "api-key=pk-1", "Authorization=Bearer%20pk-1"] {
+        for query in ["key=pk-1", "a=b&key=pk%2D1", "access_token=pk-1", "api-key=pk-1", "Authorization=Bearer%20pk-1"]
+        {
             assert_eq!(found(&[], query), known, "{query}");
         }
         let two = [("authorization", "Bearer not-needed"), ("api-key", "pk-1")];

@@ -65,6 +65,8 @@ pub struct Egress {
     staged: Vec<Bytes>,
     ended: bool,
     failed: Option<io::Error>,
+    /// Whether hyper had a chance to flush before the error is given out.
+    flushed: bool,
     timer: CallTimer,
     worker: Arc<Worker>,
     record: OpenRecord,
@@ -104,6 +106,7 @@ impl Egress {
             staged: Vec::new(),
             ended: false,
             failed: None,
+            flushed: false,
             timer: parts.timer,
             worker: parts.worker,
             record: parts.record,
@@ -116,8 +119,14 @@ impl Egress {
                 self.record.response_bytes += data.len() as u64;
                 return Poll::Ready(Some(Ok(data)));
             }
-            if let Some(error) = self.failed.take() {
-                return Poll::Ready(Some(Err(error)));
+            if self.failed.is_some() {
+                // The connection is cut by this error. What came before must have left by then: let hyper flush.
+                if !self.flushed {
+                    self.flushed = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                return Poll::Ready(self.failed.take().map(Err));
             }
             let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
             match upstream.poll_piece(context) {
@@ -209,7 +218,9 @@ impl Drop for Egress {
     fn drop(&mut self) {
         let Some(metering) = self.metering.take() else { return };
         let metered = metering.finish();
-        self.record.model_served = metered.model.as_deref().map(bounded);
+        if let Some(model) = metered.model {
+            self.record.model_served = Some(bounded(&model));
+        }
         if let Some(usage) = metered.usage {
             self.record.usage = Some(usage);
             self.record.usage_source = UsageSource::Provider;
@@ -225,9 +236,7 @@ impl Body for GatewayBody {
         match self.get_mut() {
             Self::Fixed { data, .. } if data.is_empty() => Poll::Ready(None),
             Self::Fixed { data, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
-            Self::Passing(egress) => {
-                egress.poll_next(context).map(|next| next.map(|result| result.map(Frame::data)))
-            }
+            Self::Passing(egress) => egress.poll_next(context).map(|next| next.map(|result| result.map(Frame::data))),
         }
     }
 

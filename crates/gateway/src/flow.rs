@@ -15,8 +15,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aiproxy_config::snapshot::{ProxyKey, Snapshot};
 use aiproxy_config::key_digest;
+use aiproxy_config::snapshot::{ProxyKey, Snapshot};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time;
 use aiproxy_llm::dialect::{Dialect, Operation, Route, classify};
@@ -32,6 +32,7 @@ use crate::client_address::client_ip;
 use crate::client_body::ClientBody;
 use crate::credential::{self, Presented};
 use crate::egress::{Egress, EgressParts, GatewayBody, StreamErrors};
+use crate::headers;
 use crate::metering::{Coding, Metering};
 use crate::permit::Caller;
 use crate::record::{End, OpenRecord, Record, bounded};
@@ -42,10 +43,10 @@ use crate::route::{self, Refusal as NoRoute, Target};
 use crate::state::Worker;
 use crate::timer::CallTimer;
 use crate::upstream::exchange::Outgoing;
+use crate::upstream::pool::Connection;
 use crate::upstream::response_body::ResponseBody;
 use crate::upstream::response_head::Framing;
 use crate::upstream_path::upstream_path;
-use crate::headers;
 
 /// Picks the channel explicitly.
 const CHANNEL_HEADER: &str = "x-aiproxy-channel";
@@ -116,9 +117,14 @@ async fn call(
         Outgoing::Streaming { first: pieces, rest: &mut client_body, chunked }
     };
     let mut timer = CallTimer::new(target.channel.timeouts, record.started);
+    // Unless the answer says otherwise (DashScope's own API does not), the model served is the one asked for.
+    record.model_served = target.real_model.map(bounded).or_else(|| record.model_asked.clone());
     let result = attempt::run(worker, &target, &parts.method, head, outgoing, &mut timer, record).await;
     record.request_bytes = client_body.received();
-    let upstreamed = result.map_err(|failure| Refusal::upstream(&failure, limit))?;
+    let upstreamed = result.map_err(|failure| {
+        record.model_served = None;
+        Refusal::upstream(&failure, limit)
+    })?;
     let Target { endpoint, .. } = target;
     Ok(Answered { upstreamed, timer, authority: endpoint.authority.clone(), hides_usage })
 }
@@ -209,15 +215,17 @@ fn no_route(reason: NoRoute) -> Refusal {
             "This proxy key may not use the channel named in X-AIProxy-Channel.",
         ),
         NoRoute::NoRoute => Refusal::no_route("No channel of this proxy key serves this path. Check the base URL."),
-        NoRoute::ModelNotServed(model) => {
-            Refusal::no_route(format!("Model not supported: {}. No channel of this proxy key serves it.", bounded(&model)))
-        }
+        NoRoute::ModelNotServed(model) => Refusal::no_route(format!(
+            "Model not supported: {}. No channel of this proxy key serves it.",
+            bounded(&model)
+        )),
     }
 }
 
 /// WebSocket is not served yet; saying so beats an upstream's puzzled answer.
 fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
-    let websocket = headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let websocket =
+        headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if !websocket {
         return Ok(());
     }
@@ -315,12 +323,14 @@ fn respond(
     } else {
         None
     };
-    let hide_usage_chunk =
-        (hides_usage && is_sse && succeeded && coding == Coding::Identity).then(HideUsageChunk::new);
+    let hide_usage_chunk = (hides_usage && is_sse && succeeded && coding == Coding::Identity).then(HideUsageChunk::new);
     let stream_errors = (is_sse && coding == Coding::Identity)
         .then_some(StreamErrors { dialect: route.dialect, operation: route.operation });
 
     record.status = head.status.as_u16();
+    if !succeeded {
+        record.model_served = None;
+    }
     record.protocol = if is_sse { "sse" } else { "http" };
     record.upstream_request_id = head
         .headers
@@ -340,9 +350,14 @@ fn respond(
     if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
         returned.insert("x-request-id", id);
     }
+    if head.framing == Framing::Empty {
+        if record.method != Method::HEAD {
+            returned.remove(header::CONTENT_LENGTH);
+        }
+        return respond_without_body(&worker, head.status, returned, reusable.then_some(connection), record);
+    }
     let length = match head.framing {
         Framing::Length(length) if hide_usage_chunk.is_none() => Some(length),
-        Framing::Empty => Some(0),
         _ => None,
     };
     let upstream = ResponseBody::new(connection, head.framing, reusable);
@@ -350,6 +365,24 @@ fn respond(
     let mut response = Response::new(GatewayBody::Passing(Box::new(Egress::new(parts))));
     *response.status_mut() = head.status;
     *response.headers_mut() = returned;
+    response
+}
+
+/// The answer is complete with its head: the connection goes back at once.
+fn respond_without_body(
+    worker: &Worker,
+    status: http::StatusCode,
+    headers: HeaderMap,
+    connection: Option<Connection>,
+    mut record: OpenRecord,
+) -> Response<GatewayBody> {
+    if let Some(connection) = connection {
+        worker.pool.put(connection);
+    }
+    record.end = End::Complete;
+    let mut response = Response::new(GatewayBody::fixed(bytes::Bytes::new(), Some(record)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }
 

@@ -28,6 +28,8 @@ fn is_private_to_caller(name: &str) -> bool {
         b'f' => matches!(name, "forwarded" | "fastly-client-ip" | "fly-client-ip"),
         b'o' => matches!(name, "openai-organization" | "openai-project" | "origin"),
         b'r' => name == "referer",
+        // A handshake header on a plain call: a subprotocol may carry a key.
+        b's' => name.starts_with("sec-websocket-"),
         b't' => name == "true-client-ip",
         b'v' => name == "via",
         b'x' => {
@@ -153,6 +155,7 @@ mod tests {
             ("cf-connecting-ip", "x"),
             ("origin", "x"),
             ("referer", "x"),
+            ("sec-websocket-protocol", "realtime,openai-insecure-api-key.x"),
             ("true-client-ip", "x"),
             ("openai-organization", "x"),
             ("openai-project", "x"),

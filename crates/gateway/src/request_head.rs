@@ -93,6 +93,8 @@ fn line(head: &mut BytesMut, name: &str, value: &[u8]) {
 fn key_header(kind: Kind, dialect: Dialect, path: &str) -> (&'static str, &'static str) {
     const BEARER: (&str, &str) = ("authorization", "Bearer ");
     match (kind, dialect) {
+        // Anthropic's OpenAI-compatible chat wants a bearer token; everything else there is Anthropic's own.
+        (Kind::Anthropic, Dialect::Openai) if path.ends_with("/chat/completions") => BEARER,
         (Kind::Anthropic, _) | (Kind::Custom, Dialect::Anthropic) => ("x-api-key", ""),
         // Gemini's OpenAI-compatible root wants a bearer token, its own paths want their own header.
         (Kind::Gemini, _) if path.contains("/openai/") => BEARER,
@@ -111,8 +113,7 @@ mod tests {
 
     fn written(channel: &Channel, dialect: Dialect, path: &str, identity: bool) -> String {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("user-agent", "sdk"), ("accept-encoding", "gzip"), ("x-api-key", "pk"), ("x-trace", "1")]
+        for (name, value) in [("user-agent", "sdk"), ("accept-encoding", "gzip"), ("x-api-key", "pk"), ("x-trace", "1")]
         {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
@@ -155,7 +156,7 @@ mod tests {
     fn each_kind_gets_its_key_where_it_expects_it() {
         for (kind, dialect, path, expected) in [
             (Kind::Anthropic, Dialect::Anthropic, "/v1/messages", "\r\nx-api-key: real\r\n"),
-            (Kind::Anthropic, Dialect::Openai, "/v1/chat/completions", "\r\nx-api-key: real\r\n"),
+            (Kind::Anthropic, Dialect::Openai, "/v1/chat/completions", "\r\nauthorization: Bearer real\r\n"),
             (Kind::Gemini, Dialect::Gemini, "/v1beta/models/x:generateContent", "\r\nx-goog-api-key: real\r\n"),
             (Kind::Gemini, Dialect::Openai, "/v1beta/openai/models", "\r\nauthorization: Bearer real\r\n"),
             (Kind::Azure, Dialect::Openai, "/openai/v1/models", "\r\napi-key: real\r\n"),

@@ -1,7 +1,7 @@
 //! From a caller and a call to one upstream: which channel, which credential, which endpoint. Pure.
 
-use aiproxy_config::snapshot::{Channel, Credential, Endpoint, Kind, ModelRule, ProxyKey, Snapshot, Status, User};
 use aiproxy_config::glob_match;
+use aiproxy_config::snapshot::{Channel, Credential, Endpoint, Kind, ModelRule, ProxyKey, Snapshot, Status, User};
 use aiproxy_llm::dialect::Dialect;
 
 /// Why no channel serves a call.

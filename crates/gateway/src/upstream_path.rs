@@ -79,7 +79,9 @@ fn openai_path(kind: Kind, base: &str, suffix: &str, path: &str) -> String {
         // The base URL is the OpenAI root itself, as SDKs want it: `https://api.openai.com/v1`, `…/api/paas/v4`.
         _ if ends_with_version(base) && kind != Kind::Gemini && !base.ends_with("/api/v1") => "",
         Kind::Openai | Kind::Anthropic => "/v1",
-        Kind::Dashscope => return join(base.strip_suffix("/api/v1").unwrap_or(base), &format!("/compatible-mode/v1{suffix}")),
+        Kind::Dashscope => {
+            return join(base.strip_suffix("/api/v1").unwrap_or(base), &format!("/compatible-mode/v1{suffix}"));
+        }
         Kind::Gemini if base.ends_with("/openai") => "",
         Kind::Gemini if ends_with_version(base) => "/openai",
         Kind::Gemini => "/v1beta/openai",

@@ -41,12 +41,8 @@ impl TestGateway {
     /// A gateway with `config` (YAML, as a user writes it) in front of `upstream`.
     pub fn new(config: &str, upstream: &Upstream) -> Self {
         let records = Arc::new(Records::default());
-        let gateway = Gateway::new(
-            snapshot(config),
-            Arc::new(upstream.clone()),
-            records.clone(),
-            key_digest(ADMIN_TOKEN),
-        );
+        let gateway =
+            Gateway::new(snapshot(config), Arc::new(upstream.clone()), records.clone(), key_digest(ADMIN_TOKEN));
         Self { worker: Worker::new(gateway), records, tasks: Tasks::new() }
     }
 
@@ -107,7 +103,8 @@ impl TestGateway {
 
 /// A snapshot from YAML; any error in it fails the test.
 pub fn snapshot(config: &str) -> Snapshot {
-    let loaded = aiproxy_config::load_text("test.yaml".as_ref(), config.into(), &|_| None, aiproxy_core::time::unix_ms());
+    let loaded =
+        aiproxy_config::load_text("test.yaml".as_ref(), config.into(), &|_| None, aiproxy_core::time::unix_ms());
     loaded.snapshot.unwrap_or_else(|| panic!("{:#?}", loaded.problems))
 }
 

@@ -86,7 +86,7 @@ class Process:
         return int(status.split("VmHWM:")[1].split()[0])
 
     def stop(self):
-        """End it politely; it must obey, exit 0, and have written no secret anywhere."""
+        """End it politely; it must obey, not have panicked, and have written no secret anywhere."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
             try:
@@ -95,6 +95,7 @@ class Process:
                 self.popen.kill()
                 self.popen.wait()
                 raise AssertionError(f"aiproxy {self.arguments} ignored SIGTERM: {self.log()[-2000:]}") from None
+        assert "panicked at" not in self.log(), self.log()[:3000]
         secrets.assert_none_in(self.written_files())
 
     def written_files(self):

@@ -26,7 +26,7 @@ class Gateway:
         self.keys = {name: secrets.canary(f"pk-{name}") for name in names}
         self.config = {
             "users": {name: self._user(name) for name in names},
-            "channels": {kind: self._channel(kind, upstream_url) for kind in KINDS},
+            "channels": {kind: self._channel(kind, upstream_url, rank) for rank, kind in enumerate(KINDS)},
             "system": {
                 "listen": "127.0.0.1:0",
                 "data_dir": "data",
@@ -54,8 +54,9 @@ class Gateway:
             "channels": [name] if name in KINDS else list(KINDS),
         }
 
-    def _channel(self, kind, upstream_url):
-        return {"name": kind.title(), "kind": kind, "base_url": upstream_url, "api_key": self.real_key}
+    def _channel(self, kind, upstream_url, rank):
+        where = {"kind": kind, "base_url": upstream_url, "priority": rank}
+        return {"name": kind.title(), "api_key": self.real_key, **where}
 
     def write_config(self):
         """Write the config as an editor does that saves by renaming."""

@@ -38,13 +38,14 @@ class Request:
 class RawUpstream:
     """Listens on a port of its own; `requests` fills up while it runs."""
 
-    def __init__(self, answer, keep_bodies=True):
+    def __init__(self, answer, keep_bodies=True, tls=None):
         self.answer = answer
         self.keep_bodies = keep_bodies
+        self.tls = tls
         self.requests = []
         self.arrived = threading.Condition()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -57,6 +58,10 @@ class RawUpstream:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
+        try:
+            connection = self.tls.wrap_socket(connection, server_side=True) if self.tls else connection
+        except OSError:
+            return
         reader = connection.makefile("rb", buffering=1 << 20)
         with connection, reader:
             try:
@@ -137,7 +142,10 @@ CHAT = {
 class HeldStream:
     """An answer that streams only what the test releases: `send` an event, `finish` the body."""
 
-    HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n%s\r\n"
+    HEAD = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+        b"Connection: close\r\n%s\r\n"
+    )
 
     def __init__(self, headers=b"", silent=False):
         self.headers = headers

@@ -25,6 +25,7 @@ export async function refusal(call) {
 export async function run(scenarios) {
   const results = [];
   for (const [scenario, body] of Object.entries(scenarios)) {
+    await new Promise((resolve) => setTimeout(resolve, 3)); // record ids are ordered by millisecond
     try {
       results.push({ scenario, ...(await body()) });
     } catch (error) {

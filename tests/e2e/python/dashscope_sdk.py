@@ -5,7 +5,7 @@ import time
 
 import dashscope
 from dashscope import Generation, ImageSynthesis, MultiModalConversation, TextEmbedding
-from scenarios import BASE_URL, KEY, run, scenario
+from scenarios import BASE_URL, KEY, next_millisecond, run, scenario
 
 dashscope.base_http_api_url = f"{BASE_URL}/api/v1"
 dashscope.api_key = KEY
@@ -62,6 +62,7 @@ def embedding():
 @scenario
 def image_task():
     task = ImageSynthesis.async_call(model="demo-image", prompt="A red square", n=1)
+    next_millisecond()
     fetched = ImageSynthesis.fetch(task)
     calls = 2
     deadline = time.monotonic() + 20
@@ -69,6 +70,7 @@ def image_task():
         time.sleep(0.1)
         fetched = ImageSynthesis.fetch(task)
         calls += 1
+    next_millisecond()
     done = ImageSynthesis.wait(task)
     return {
         **describe(done),

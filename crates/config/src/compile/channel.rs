@@ -7,9 +7,7 @@ use super::{credentials, endpoint, headers, models};
 use crate::context::Context;
 use crate::form::ChannelForm;
 use crate::key_digest;
-use crate::read::read;
-use crate::schema::definition;
-use crate::schema_check::check;
+use crate::read::read_checked;
 use crate::snapshot::{Channel, KeyDigest, Status, Timeouts};
 use crate::tree::{Mark, Node, Place};
 
@@ -47,7 +45,8 @@ impl Channels {
 
     /// Warns of active channels that nobody may use.
     pub(super) fn warn_unused(&self, users: usize, context: &mut Context<'_>) {
-        if users == 0 {
+        // With errors about, it is not known whom a broken list would have allowed what.
+        if users == 0 || context.problems.errors() > 0 {
             return;
         }
         for ((channel, is_used), mark) in self.channels.iter().zip(&self.is_used).zip(&self.marks) {
@@ -73,19 +72,11 @@ pub(super) fn compile(section: Node, context: &mut Context<'_>) -> Channels {
         is_used: vec![false; entries.len()],
         marks: entries.iter().map(|entry| entry.key_mark).collect(),
     };
-    for entry in entries {
+    for mut entry in entries {
+        let form = read_checked::<ChannelForm>(&section_place, &mut entry, "Channel", &mut context.problems);
         let place = section_place.entry(&entry).at(entry.key_mark);
         check_id(&place, &entry.key, &mut context.problems);
-        let form =
-            check(&place, definition("Channel"), &mut context.problems).then(|| read::<ChannelForm>(&entry.node));
-        let channel = match form {
-            Some(Ok(form)) => Some(channel(&place, &entry.key, form, context)),
-            Some(Err(unreadable)) => {
-                context.problems.error(&place, unreadable.to_string());
-                None
-            }
-            None => None,
-        };
+        let channel = form.map(|form| channel(&place, &entry.key, form, context));
         for credential in channel.iter().flat_map(|channel| &channel.credentials) {
             compiled.real_keys.insert(key_digest(credential.api_key.expose()), place.path());
         }

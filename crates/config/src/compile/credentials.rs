@@ -35,7 +35,8 @@ pub(super) fn compile(
         }
         (None, Some(list)) if !list.is_empty() => several(place, list, is_active, context),
         _ => {
-            if is_active {
+            let is_broken = place.is_broken("api_key") || place.is_broken("credentials");
+            if is_active && !is_broken {
                 let hint = "for an upstream that asks for none, write any text";
                 context.problems.error(place, format!("`api_key` is missing ({hint})"));
             }

@@ -86,7 +86,8 @@ pub(super) fn endpoints(
             list.iter().zip(weights).map(|(item, weight)| route.endpoint(&item.base_url.0, weight)).collect()
         }
         _ => {
-            if status == Status::Active {
+            let is_broken = place.is_broken("base_url") || place.is_broken("endpoints");
+            if status == Status::Active && !is_broken {
                 problems.error(place, "`base_url` is missing, e.g. `base_url: https://api.openai.com`");
             }
             Box::default()

@@ -8,9 +8,7 @@ use super::channel::Channels;
 use super::checks::{check_id, model_patterns, networks, references};
 use crate::context::Context;
 use crate::form::GroupForm;
-use crate::read::read;
-use crate::schema::definition;
-use crate::schema_check::check;
+use crate::read::read_checked;
 use crate::tree::{Node, Place};
 
 /// All groups.
@@ -22,6 +20,8 @@ pub(super) struct Groups {
 /// What a group means for its members.
 #[derive(Default)]
 pub(super) struct Group {
+    /// Whether `channels` says what was meant.
+    pub(super) is_known: bool,
     pub(super) channels: Vec<usize>,
     pub(super) models: Box<[Box<str>]>,
     pub(super) ip_allow: Box<[IpNet]>,
@@ -33,18 +33,11 @@ pub(super) fn compile(section: Node, channels: &Channels, context: &mut Context<
     let entries = section.into_entries();
     let index_by_id = entries.iter().enumerate().map(|(index, entry)| (Box::from(&*entry.key), index)).collect();
     let mut groups = Vec::with_capacity(entries.len());
-    for entry in entries {
+    for mut entry in entries {
+        let form = read_checked::<GroupForm>(&section_place, &mut entry, "Group", &mut context.problems);
         let place = section_place.entry(&entry).at(entry.key_mark);
         check_id(&place, &entry.key, &mut context.problems);
-        let form = check(&place, definition("Group"), &mut context.problems).then(|| read::<GroupForm>(&entry.node));
-        groups.push(match form {
-            Some(Ok(form)) => group(&place, form, channels, context),
-            Some(Err(unreadable)) => {
-                context.problems.error(&place, unreadable.to_string());
-                Group::default()
-            }
-            None => Group::default(),
-        });
+        groups.push(form.map_or_else(Group::default, |form| group(&place, form, channels, context)));
     }
     Groups { groups, index_by_id }
 }
@@ -52,6 +45,7 @@ pub(super) fn compile(section: Node, channels: &Channels, context: &mut Context<
 fn group(place: &Place<'_>, form: GroupForm, channels: &Channels, context: &mut Context<'_>) -> Group {
     let problems = &mut context.problems;
     Group {
+        is_known: !place.is_broken("channels"),
         channels: references(&place.key("channels"), &form.channels, &channels.index_by_id, "channel", problems),
         models: model_patterns(&place.key("models"), form.models, problems),
         ip_allow: networks(form.ip_allow),

@@ -27,6 +27,8 @@ pub(super) struct Owner<'run> {
     /// Index of the user.
     pub(super) index: usize,
     pub(super) user: &'run User,
+    /// Whether the user's channels and models are what was meant.
+    pub(super) is_known: bool,
     pub(super) channels: &'run Channels,
 }
 
@@ -48,7 +50,7 @@ impl Keys {
             models: Box::default(),
             ip_allow: Box::default(),
         };
-        self.check_key_id(place, &key.id, context);
+        self.check_unique(place, &key.id, context);
         warn_if_useless(place, &key, owner, context);
         self.add(place, written, key, owner.channels, context);
     }
@@ -63,22 +65,22 @@ impl Keys {
         context: &mut Context<'_>,
     ) {
         let id: Box<str> = form.id.unwrap_or_else(|| format!("{}-{number}", owner.user.id)).into();
-        self.check_key_id(&place.key("id"), &id, context);
+        check_id(&place.key("id"), &id, &mut context.problems);
+        self.check_unique(&place.key("id"), &id, context);
         let key = ProxyKey {
             id,
             user: owner.index,
             status: status(place, form.status.as_deref(), &mut context.problems),
             expires_at_ms: form.expires_at.map(|moment| expiry(&place.key("expires_at"), moment, context)),
             channels: form.channels.map(|names| own_channels(&place.key("channels"), &names, owner, context)),
-            models: own_models(&place.key("models"), form.models, owner.user, context),
+            models: own_models(&place.key("models"), form.models, owner, context),
             ip_allow: networks(form.ip_allow),
         };
         warn_if_useless(place, &key, owner, context);
         self.add(&place.key("key"), &form.key, key, owner.channels, context);
     }
 
-    fn check_key_id(&mut self, place: &Place<'_>, id: &str, context: &mut Context<'_>) {
-        check_id(place, id, &mut context.problems);
+    fn check_unique(&mut self, place: &Place<'_>, id: &str, context: &mut Context<'_>) {
         if let Some(first) = self.ids.insert(id.into(), place.mark()) {
             let first = context.problems.describe(first, place.mark());
             context.problems.error(place, format!("the key id `{id}` is used twice; first at {first}"));
@@ -118,7 +120,7 @@ fn own_channels(place: &Place<'_>, names: &[String], owner: Owner<'_>, context: 
         let Some(index) = owner.channels.index_by_id.get(name.as_str()) else {
             continue;
         };
-        if !owner.user.channels.contains(index) {
+        if owner.is_known && !owner.user.channels.contains(index) {
             let place = place.index(position);
             context.problems.error(&place, format!("the user of this key may not use the channel `{name}`"));
         }
@@ -127,11 +129,12 @@ fn own_channels(place: &Place<'_>, names: &[String], owner: Owner<'_>, context: 
 }
 
 /// The key's own models, which must be some of the user's.
-fn own_models(place: &Place<'_>, models: Vec<String>, user: &User, context: &mut Context<'_>) -> Box<[Box<str>]> {
+fn own_models(place: &Place<'_>, models: Vec<String>, owner: Owner<'_>, context: &mut Context<'_>) -> Box<[Box<str>]> {
     let own = model_patterns(place, models, &mut context.problems);
     for (position, pattern) in own.iter().enumerate() {
         // A pattern lies within another if the other matches it as if it were a name: its `*` then meets a `*`.
-        if !user.models.is_empty() && !user.models.iter().any(|allowed| glob_match(allowed, pattern)) {
+        let allowed = &owner.user.models;
+        if owner.is_known && !allowed.is_empty() && !allowed.iter().any(|allowed| glob_match(allowed, pattern)) {
             let place = place.index(position);
             context.problems.error(&place, format!("the user of this key may not use the model `{pattern}`"));
         }

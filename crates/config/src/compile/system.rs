@@ -7,28 +7,21 @@ use aiproxy_core::Secret;
 use super::checks::{check_key_text, deadline};
 use crate::context::Context;
 use crate::form::{ClientTimeoutsForm, LogFileChoice, LogFileForm, LogForm, ServerTlsForm, SystemForm};
-use crate::read::read;
-use crate::schema::definition;
-use crate::schema_check::check;
+use crate::read::read_checked;
 use crate::snapshot::{ClientTimeouts, Log, LogFile, ServerTls, System};
-use crate::tree::{Node, Place};
+use crate::tree::{Entry, Node, Place};
 
 /// Admin tokens that everybody tries first.
 const WELL_KNOWN_TOKENS: &[&str] =
     &["admin", "administrator", "changeme", "change-me", "default", "letmein", "password", "root", "secret", "test"];
 
 /// Compiles the section. Where it is wrong, the defaults stand in.
-pub(super) fn compile(section: &Node, context: &mut Context<'_>) -> System {
-    let place = Place::section("system", section.mark, Some(section));
-    let form = check(&place, definition("System"), &mut context.problems).then(|| read::<SystemForm>(section));
-    match form {
-        Some(Ok(form)) => system(&place, form, context),
-        Some(Err(unreadable)) => {
-            context.problems.error(&place, unreadable.to_string());
-            System::default()
-        }
-        None => System::default(),
-    }
+pub(super) fn compile(section: Node, context: &mut Context<'_>) -> System {
+    let mark = section.mark;
+    let mut entry = Entry { key: "system".into(), key_mark: mark, node: section };
+    let form = read_checked::<SystemForm>(&Place::ROOT, &mut entry, "System", &mut context.problems);
+    let place = Place::section("system", mark, Some(&entry.node));
+    form.map_or_else(System::default, |form| system(&place, form, context))
 }
 
 fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> System {

@@ -9,9 +9,7 @@ use super::group::{Group, Groups};
 use super::key::{Keys, Owner};
 use crate::context::Context;
 use crate::form::UserForm;
-use crate::read::read;
-use crate::schema::definition;
-use crate::schema_check::check;
+use crate::read::read_checked;
 use crate::snapshot::{KeyDigest, ProxyKey, Status, User};
 use crate::tree::{Node, Place};
 
@@ -27,26 +25,22 @@ pub(super) fn compile(section: Node, channels: &mut Channels, groups: &Groups, c
     let entries = section.into_entries();
     let mut users = Vec::with_capacity(entries.len());
     let mut keys = Keys::default();
-    for entry in entries {
+    for mut entry in entries {
+        let form = read_checked::<UserForm>(&section_place, &mut entry, "User", &mut context.problems);
         let place = section_place.entry(&entry).at(entry.key_mark);
         check_id(&place, &entry.key, &mut context.problems);
-        if !check(&place, definition("User"), &mut context.problems) {
+        let Some(mut form) = form else {
             continue;
-        }
-        let mut form: UserForm = match read(&entry.node) {
-            Ok(form) => form,
-            Err(unreadable) => {
-                context.problems.error(&place, unreadable.to_string());
-                continue;
-            }
         };
         let (short_key, full_keys) = (form.proxy_key.take(), std::mem::take(&mut form.proxy_keys));
+        let is_known = is_known(&place, &form, groups);
         let user = user(&place, &entry.key, form, channels, groups, context);
         channels.mark_used(&user.channels);
-        if short_key.is_none() && full_keys.is_empty() && user.status == Status::Active {
+        let has_broken_keys = place.is_broken("proxy_key") || place.is_broken("proxy_keys");
+        if short_key.is_none() && full_keys.is_empty() && !has_broken_keys && user.status == Status::Active {
             context.problems.warning(&place, "the user has no `proxy_key` and cannot call");
         }
-        let owner = Owner { index: users.len(), user: &user, channels: &*channels };
+        let owner = Owner { index: users.len(), user: &user, is_known, channels: &*channels };
         if let Some(written) = short_key {
             keys.add_short(&place.key("proxy_key"), &written, owner, context);
         }
@@ -59,6 +53,13 @@ pub(super) fn compile(section: Node, channels: &mut Channels, groups: &Groups, c
     users.shrink_to_fit();
     keys.keys.shrink_to_fit();
     Users { users, keys: keys.keys }
+}
+
+/// Whether the channels and models of a user are what was meant, so that those of its keys can be held against them.
+fn is_known(place: &Place<'_>, form: &UserForm, groups: &Groups) -> bool {
+    let group = |id: &String| groups.index_by_id.get(id.as_str()).and_then(|index| groups.groups.get(*index));
+    !["channels", "groups", "models"].iter().any(|name| place.is_broken(name))
+        && form.groups.iter().all(|id| group(id).is_some_and(|group| group.is_known))
 }
 
 fn user(
@@ -80,8 +81,9 @@ fn user(
             allowed.push(*index);
         }
     }
-    let wrote_channels = !form.channels.is_empty() || !form.groups.is_empty();
-    if allowed.is_empty() && !wrote_channels && status == Status::Active {
+    let is_mistaken = !form.channels.is_empty() || !form.groups.is_empty();
+    let is_broken = place.is_broken("channels") || place.is_broken("groups");
+    if allowed.is_empty() && !is_mistaken && !is_broken && status == Status::Active {
         problems.warning(place, "the user may use no channel; add `channels:` or `groups:`");
     }
 

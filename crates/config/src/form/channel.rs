@@ -35,7 +35,8 @@ pub struct ChannelForm {
     pub weight: Option<u32>,
     /// Models served: names and patterns (`gpt-*`), or a map of alias to real name. Default: all.
     pub models: Option<ModelsForm>,
-    /// Paths callers use and what they become, exactly as written: `/chat/completions: /compatible-mode/v1/chat/completions`.
+    /// Paths callers use and what they become, exactly as written: `/chat/completions:
+    /// /compatible-mode/v1/chat/completions`.
     pub path_rewrite: Pairs<UrlPath>,
     /// The same for WebSocket calls.
     pub websocket_endpoints: Pairs<UrlPath>,

@@ -18,7 +18,8 @@ pub struct SystemForm {
     pub data_dir: Option<String>,
     /// Certificate of the callers' port. Default: no TLS.
     pub tls: Option<ServerTlsForm>,
-    /// How often files are looked at even without a change notice. 0: only on notice or signal. At most 24 h. Default 300 s.
+    /// How often files are looked at even without a change notice. 0: only on notice or signal. At most 24 h.
+    /// Default 300 s.
     pub config_reload_interval: Option<Span>,
     /// How much is told about the process itself. Default `info`.
     pub log_level: Option<LogLevel>,
@@ -67,7 +68,8 @@ pub struct SystemForm {
 pub struct AdminForm {
     /// An address of their own. Needs a restart. Default: the callers' port.
     pub listen: Option<Listen>,
-    /// The admin credential, at least 16 characters. `${NAME}`, `env:NAME` and `file:/path` are filled in. Default: made at
+    /// The admin credential, at least 16 characters. `${NAME}`, `env:NAME` and `file:/path` are filled in. Default:
+    /// made at
     /// the first start and shown once.
     pub token: Option<Secret>,
 }
@@ -89,7 +91,6 @@ pub enum LogLevel {
     /// What failed.
     Error,
     /// What may fail soon.
-    #[serde(alias = "warning")]
     Warn,
     /// What happens.
     Info,

@@ -172,7 +172,8 @@ impl Network {
     }
 }
 
-/// An address to listen on: `127.0.0.1:8001`, `:8001` (every IPv4 address), `[::]:8001`, or a port of the local machine.
+/// An address to listen on: `127.0.0.1:8001`, `:8001` (every IPv4 address), `[::]:8001`, or a port of the local
+/// machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen(pub SocketAddr);
 

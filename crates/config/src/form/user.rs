@@ -20,7 +20,8 @@ pub struct UserForm {
     pub email: Option<String>,
     /// Informational; accepted for older files, `contact` is preferred.
     pub phone: Option<String>,
-    /// The secret the user calls with. `${NAME}`, `env:NAME` and `file:/path` are filled in. Its key id is the user's id.
+    /// The secret the user calls with. `${NAME}`, `env:NAME` and `file:/path` are filled in. Its key id is the
+    /// user's id.
     pub proxy_key: Option<Secret>,
     /// Further secrets, each with its own rules.
     pub proxy_keys: Vec<ProxyKeyForm>,
@@ -51,7 +52,8 @@ pub struct UserForm {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "ProxyKey")]
 pub struct ProxyKeyForm {
-    /// Stable id that appears in records instead of the secret. Default: the user's id and the place in the list, `user1-2`.
+    /// Stable id that appears in records instead of the secret. Default: the user's id and the place in the list,
+    /// `user1-2`.
     pub id: Option<String>,
     /// The secret. `${NAME}`, `env:NAME` and `file:/path` are filled in.
     pub key: Secret,

@@ -1,6 +1,7 @@
 //! JSON (RFC 8259) to a tree: strict, with positions.
 //!
-//! YAML's parser reads most JSON too, but refuses surrogate pairs (`\ud83d\ude00`, which Python writes for an emoji) and
+//! YAML's parser reads most JSON too, but refuses surrogate pairs (`\ud83d\ude00`, which Python writes for an emoji)
+//! and
 //! lets pass what other JSON tools would not.
 
 use super::{MAX_DEPTH, MapBuilder, Names, Stop};

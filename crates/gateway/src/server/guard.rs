@@ -129,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
                         "The request has both Content-Length and Transfer-Encoding. Send one of them."
                     }
                     Suspicion::RepeatedLength => "The request has more than one Content-Length. Send one.",
+                    Suspicion::RepeatedCoding => "The request has more than one Transfer-Encoding. Send one.",
                 };
                 self.refuse(&Refusal::invalid_request(message));
             }
@@ -217,8 +218,8 @@ pub(crate) fn raw_response(refusal: &Refusal) -> Vec<u8> {
     let id = aiproxy_core::id::RecordId::new(aiproxy_core::time::unix_ms(), random).to_string();
     let (headers, body) = refusal.head_and_body(Dialect::Openai, &id);
     tracing::info!(request.id = %id, status = refusal.status.as_u16(), code = refusal.code, "refused before it was a call");
-    let mut response = format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", refusal.status, body.len())
-        .into_bytes();
+    let mut response =
+        format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", refusal.status, body.len()).into_bytes();
     for (name, value) in &headers {
         response.extend_from_slice(name.as_str().as_bytes());
         response.extend_from_slice(b": ");
@@ -231,11 +232,7 @@ pub(crate) fn raw_response(refusal: &Refusal) -> Vec<u8> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.between_calls();
         if this.refused {
@@ -298,6 +295,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         std::task::ready!(this.poll_farewell(context))?;
+        // hyper asks for the next head before it drops the last body, and then only flushes: without this the deadline
+        // of an idle connection would not be armed. Should it have passed, the next read says so.
+        this.between_calls();
+        if !this.state.is_active() && this.read_deadline.poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
         Pin::new(&mut this.inner).poll_flush(context)
     }
 

@@ -9,6 +9,8 @@ pub(super) enum Suspicion {
     TwoFramings,
     /// Content-Length more than once.
     RepeatedLength,
+    /// Transfer-Encoding more than once: chunked must not be applied twice (RFC 9112 §6.1).
+    RepeatedCoding,
 }
 
 /// Longest header name that matters.
@@ -71,6 +73,9 @@ impl HeadScan {
             }
             self.has_length = true;
         } else if line.starts_with(b"transfer-encoding:") {
+            if self.has_coding {
+                return Err(Suspicion::RepeatedCoding);
+            }
             self.has_coding = true;
         }
         self.begin_line();
@@ -107,6 +112,10 @@ mod tests {
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Err(Suspicion::TwoFramings)),
             ("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n", Err(Suspicion::TwoFramings)),
             ("POST / HTTP/1.1\r\nContent-Length: 1\r\nCONTENT-LENGTH: 1\r\n\r\n", Err(Suspicion::RepeatedLength)),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+                Err(Suspicion::RepeatedCoding),
+            ),
             ("POST / HTTP/1.1\r\nX-Content-Length: 1\r\nContent-Length: 1\r\n\r\n", Ok(true)),
         ] {
             for cut in 0..=head.len() {

@@ -27,9 +27,10 @@ pub fn answer<B>(gateway: &Gateway, port: Port, request: &Request<B>) -> Option<
     }
     match (port, is_admin(path)) {
         (Port::Both | Port::Admin, true) => Some(admin(gateway, request)),
-        (Port::Callers, true) => {
-            Some(refuse(&Refusal::no_route("This path is served on the admin port (system.admin.listen)."), Dialect::Openai))
-        }
+        (Port::Callers, true) => Some(refuse(
+            &Refusal::no_route("This path is served on the admin port (system.admin.listen)."),
+            Dialect::Openai,
+        )),
         (Port::Admin, false) => Some(refuse(&Refusal::no_route("This is the admin port."), Dialect::Openai)),
         (Port::Both | Port::Callers, false) => None,
     }
@@ -58,8 +59,11 @@ fn is_relay(path: &str) -> bool {
 
 fn ready(gateway: &Gateway) -> Response<GatewayBody> {
     if gateway.is_draining() {
-        let refusal =
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "The gateway is shutting down. Use another instance.");
+        let refusal = Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            "The gateway is shutting down. Use another instance.",
+        );
         return refuse(&refusal.retry_after(1), Dialect::Openai);
     }
     // A config file that broke after the start does not make the gateway unready: the last good one is served.
@@ -70,7 +74,9 @@ fn ready(gateway: &Gateway) -> Response<GatewayBody> {
 /// Nothing under an admin path answers without the admin credential.
 fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Response<GatewayBody> {
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = token.and_then(|value| value.trim().split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token = token
+        .and_then(|value| value.trim().split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let admitted = token.is_some_and(|(_, token)| gateway.is_admin(&key_digest(token.trim())));
     if !admitted {
         let message = "Missing or invalid admin credential. Send 'Authorization: Bearer <admin token>'.";
@@ -82,7 +88,10 @@ fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Response<GatewayBody> {
     if request.uri().path() == "/admin/api/v1/status" && request.method() == Method::GET {
         return reply(StatusCode::OK, &status(gateway));
     }
-    refuse(&Refusal::no_route("This admin path is not part of this version. Try /admin/api/v1/status."), Dialect::Openai)
+    refuse(
+        &Refusal::no_route("This admin path is not part of this version. Try /admin/api/v1/status."),
+        Dialect::Openai,
+    )
 }
 
 fn status(gateway: &Gateway) -> serde_json::Value {

@@ -122,9 +122,9 @@ impl<'call> Exchange<'call> {
             }
             Poll::Pending => {}
         }
-        timer.poll(context).map(|phase| {
-            Err(AttemptError { failure: Failure::Timeout(phase), unsent: self.written == 0 })
-        })
+        timer
+            .poll(context)
+            .map(|phase| Err(AttemptError { failure: Failure::Timeout(phase), unsent: self.written == 0 }))
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, timer: &mut CallTimer) -> Poll<Result<(), Stop>> {

@@ -25,11 +25,7 @@ pub struct PoolLimits {
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        Self {
-            idle_per_endpoint: 512,
-            idle_timeout: Duration::from_secs(50),
-            max_age: Duration::from_secs(300),
-        }
+        Self { idle_per_endpoint: 512, idle_timeout: Duration::from_secs(50), max_age: Duration::from_secs(300) }
     }
 }
 
@@ -85,9 +81,7 @@ impl Pool {
     /// Gives a connection back after a whole exchange.
     pub fn put(&self, mut connection: Connection) {
         let now = time::now();
-        if !connection.unread.is_empty()
-            || now.saturating_duration_since(connection.opened_at) >= self.limits.max_age
-        {
+        if !connection.unread.is_empty() || now.saturating_duration_since(connection.opened_at) >= self.limits.max_age {
             return;
         }
         connection.unread = BytesMut::new();

@@ -12,7 +12,7 @@ users:
     status: active
     channels: [up, other, closed]
     proxy_keys:
-      - {id: off, key: pk-off, status: disabled}
+      - {id: key-off, key: pk-off, status: disabled}
       - {id: old, key: pk-old, expires_at: '2020-01-01T00:00:00Z'}
       - {id: home, key: pk-home, ip_allow: [10.0.0.0/8]}
       - {id: narrow, key: pk-narrow, models: ['gpt-*'], channels: [up]}

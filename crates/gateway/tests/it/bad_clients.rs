@@ -65,9 +65,14 @@ async fn a_body_over_the_limit_is_a_413_declared_or_not() {
         ("/v1/upload", "transfer-encoding: chunked", format!("7d0\r\n{}\r\n0\r\n\r\n", "x".repeat(2000))),
     ] {
         let gateway = TestGateway::new(&config, &Upstream::new([vec![Step::Head, Step::AwaitClose]]));
-        let request = format!("POST {path} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer pk-1\r\n{framing}\r\n\r\n{body}");
+        let request =
+            format!("POST {path} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer pk-1\r\n{framing}\r\n\r\n{body}");
         let reply = gateway.call(&request).await;
-        assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (413, Some("body_too_large")), "{path} {framing}");
+        assert_eq!(
+            (reply.status, reply.json()["error"]["code"].as_str()),
+            (413, Some("body_too_large")),
+            "{path} {framing}"
+        );
         assert_eq!(gateway.record().await["error_code"], "body_too_large");
     }
 }
@@ -154,7 +159,8 @@ async fn an_upgrade_to_something_unknown_is_an_ordinary_call_and_websocket_is_re
     let h2c = get("/v1/x", "pk-1").replace("host: gateway", "host: g\r\nconnection: upgrade\r\nupgrade: h2c");
     assert_eq!(gateway.call(&h2c).await.status, 200);
     assert!(!upstream.requests()[0].contains("upgrade"));
-    let websocket = get("/v1/realtime", "pk-1").replace("host: gateway", "host: g\r\nconnection: Upgrade\r\nupgrade: websocket");
+    let websocket =
+        get("/v1/realtime", "pk-1").replace("host: gateway", "host: g\r\nconnection: Upgrade\r\nupgrade: websocket");
     let reply = gateway.call(&websocket).await;
     assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (400, Some("websocket_not_supported")));
 }

@@ -18,11 +18,9 @@ async fn failing(script: Vec<Step>) -> (u16, String, serde_json::Value) {
 
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_cannot_be_reached_is_a_502() {
-    for (step, why) in [
-        (Step::Refuse, "connect failed"),
-        (Step::FailLookup, "name lookup failed"),
-        (Step::FailTls, "TLS failed"),
-    ] {
+    for (step, why) in
+        [(Step::Refuse, "connect failed"), (Step::FailLookup, "name lookup failed"), (Step::FailTls, "TLS failed")]
+    {
         let (status, code, record) = failing(vec![step]).await;
         assert_eq!((status, code.as_str()), (502, "upstream_unreachable"));
         assert_eq!((&record["end"], &record["error_code"]), (&"upstream_error".into(), &"upstream_unreachable".into()));
@@ -32,7 +30,9 @@ async fn an_upstream_that_cannot_be_reached_is_a_502() {
 
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_closes_or_resets_without_an_answer_is_a_502() {
-    for script in [vec![Step::Request], vec![Step::Request, Step::Reset], vec![Step::Request, Step::send("HTTP/1.1 20")]] {
+    for script in
+        [vec![Step::Request], vec![Step::Request, Step::Reset], vec![Step::Request, Step::send("HTTP/1.1 20")]]
+    {
         assert_eq!(failing(script).await.1, "upstream_unreachable");
     }
 }
@@ -94,9 +94,12 @@ async fn a_204_with_a_body_is_a_204_and_its_connection_is_not_used_again() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_behind_an_answer_never_become_the_next_answer() {
-    let smuggled = format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil");
-    let upstream =
-        Upstream::new([vec![Step::Request, Step::send(smuggled), Step::Hang], vec![Step::Request, Step::json(200, "{}")]]);
+    let smuggled =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil");
+    let upstream = Upstream::new([
+        vec![Step::Request, Step::send(smuggled), Step::Hang],
+        vec![Step::Request, Step::json(200, "{}")],
+    ]);
     let gateway = TestGateway::new(CONFIG, &upstream);
     assert_eq!(gateway.call(&get("/v1/x", "pk-1")).await.text(), "ok");
     assert_eq!(gateway.call(&get("/v1/x", "pk-1")).await.text(), "{}");
@@ -144,7 +147,9 @@ async fn an_answer_before_the_whole_request_was_taken_is_passed_on() {
     let upstream = Upstream::new([vec![Step::Head, Step::json(413, r#"{"error":"too big"}"#)]]);
     let gateway = TestGateway::new(CONFIG, &upstream);
     let mut client = gateway.connect();
-    client.send("POST /v1/upload HTTP/1.1\r\nhost: g\r\nauthorization: Bearer pk-1\r\ncontent-length: 50000000\r\n\r\n").await;
+    client
+        .send("POST /v1/upload HTTP/1.1\r\nhost: g\r\nauthorization: Bearer pk-1\r\ncontent-length: 50000000\r\n\r\n")
+        .await;
     client.send(vec![b'x'; 10_000]).await;
     let reply = client.reply().await;
     assert_eq!((reply.status, reply.text().as_str()), (413, r#"{"error":"too big"}"#));
@@ -153,11 +158,13 @@ async fn an_answer_before_the_whole_request_was_taken_is_passed_on() {
 #[tokio::test(start_paused = true)]
 async fn connecting_is_tried_again_as_often_as_the_channel_says() {
     let config = CONFIG.replace("api_key: real-key", "api_key: real-key, max_retries: 2");
-    let upstream = Upstream::new([vec![Step::Refuse], vec![Step::Refuse], vec![Step::Request, Step::json(200, ANSWER)]]);
+    let upstream =
+        Upstream::new([vec![Step::Refuse], vec![Step::Refuse], vec![Step::Request, Step::json(200, ANSWER)]]);
     let gateway = TestGateway::new(&config, &upstream);
     assert_eq!(gateway.call(&post("/v1/chat/completions", "pk-1", "{}")).await.status, 200);
     let record = gateway.record().await;
-    let statuses: Vec<_> = record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["status"].clone()).collect();
+    let statuses: Vec<_> =
+        record["attempts"].as_array().unwrap().iter().map(|attempt| attempt["status"].clone()).collect();
     assert_eq!(statuses, [serde_json::Value::Null, serde_json::Value::Null, 200.into()]);
 }
 

@@ -79,7 +79,8 @@ async fn bodies_of_any_bytes_and_framing_arrive_whole() {
         let upstream = Upstream::new([vec![Step::Request, Step::json(200, "{}")]]);
         let gateway = TestGateway::new(CONFIG, &upstream);
         let mut client = gateway.connect();
-        let framing = if chunked { "transfer-encoding: chunked".into() } else { format!("content-length: {}", bytes.len()) };
+        let framing =
+            if chunked { "transfer-encoding: chunked".into() } else { format!("content-length: {}", bytes.len()) };
         client
             .send(format!("POST /v1/upload HTTP/1.1\r\nhost: g\r\nauthorization: Bearer pk-1\r\n{framing}\r\n\r\n"))
             .await;

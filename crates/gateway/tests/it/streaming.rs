@@ -28,7 +28,8 @@ async fn each_event_leaves_the_moment_it_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_passed_with_every_byte_of_its_form() {
-    let odd = ": comment\r\nevent: x\r\nid: 7\r\nretry: 5\r\ndata:no space\r\ndata: two\r\n\r\n\r\ndata: [DONE]\n\nrest";
+    let odd =
+        ": comment\r\nevent: x\r\nid: 7\r\nretry: 5\r\ndata:no space\r\ndata: two\r\n\r\n\r\ndata: [DONE]\n\nrest";
     let script = vec![Step::Request, Step::sse_head(), Step::chunk(odd), Step::last_chunk()];
     let gateway = TestGateway::new(CONFIG, &Upstream::new([script]));
     let reply = gateway.call(&post("/v1/chat/completions", "pk-1", r#"{"stream":true}"#)).await;
@@ -53,7 +54,10 @@ async fn a_client_that_leaves_cancels_the_upstream_call_at_every_stage() {
     for (stage, script) in [
         ("before the first byte", vec![Step::Request, Step::AwaitClose]),
         ("in the stream", vec![Step::Request, Step::sse_head(), Step::chunk("data: x\n\n"), Step::AwaitClose]),
-        ("in a body", vec![Step::Request, Step::send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"), Step::AwaitClose]),
+        (
+            "in a body",
+            vec![Step::Request, Step::send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"), Step::AwaitClose],
+        ),
     ] {
         let upstream = Upstream::new([script]);
         let gateway = TestGateway::new(CONFIG, &upstream);
@@ -78,7 +82,6 @@ async fn a_client_that_leaves_early_still_has_a_record_with_what_was_seen() {
     let mut client = gateway.connect();
     client.send(post("/v1/messages", "pk-1", r#"{"stream":true}"#)).await;
     client.read_until("\n\n").await;
-    client.read_until(first.split_at(first.len() - 2).1).await;
     drop(client);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let record = gateway.record().await;

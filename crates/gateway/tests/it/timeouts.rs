@@ -27,7 +27,12 @@ async fn connecting_reading_the_head_and_the_whole_call_have_deadlines_of_their_
     for (timeouts, script, seconds, phase) in [
         ("{connect: 3}", vec![Step::SlowConnect(hour)], 3, "connect timeout"),
         ("{first_byte: 7}", vec![Step::Request, Step::Hang], 7, "first byte timeout"),
-        ("{first_byte: 7}", vec![Step::Request, Step::send("HTTP/1.1 200 OK\r\n"), Step::Hang], 7, "first byte timeout"),
+        (
+            "{first_byte: 7}",
+            vec![Step::Request, Step::send("HTTP/1.1 200 OK\r\n"), Step::Hang],
+            7,
+            "first byte timeout",
+        ),
         ("{total: 5}", vec![Step::Request, Step::Hang], 5, "total timeout"),
         ("{total: 2, connect: 9}", vec![Step::SlowConnect(hour)], 2, "total timeout"),
     ] {

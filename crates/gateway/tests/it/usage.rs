@@ -33,7 +33,10 @@ async fn a_stream_is_asked_for_usage_and_the_extra_chunk_is_hidden_wherever_it_i
     for cut in 0..STREAM.len() {
         let asked = r#"{"model":"m","stream":true}"#;
         let (request, seen, record) = streamed(asked, &[&STREAM[..cut], &STREAM[cut..]]).await;
-        assert!(request.ends_with(r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#), "{request}");
+        assert!(
+            request.ends_with(r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#),
+            "{request}"
+        );
         assert!(request.contains("\r\naccept-encoding: identity\r\n"));
         assert_eq!(seen, visible, "cut at {cut}");
         assert_eq!(record["usage"], json!({"input": 7, "output": 3}), "cut at {cut}");
@@ -81,7 +84,10 @@ async fn a_broken_coding_passes_as_it_is_and_only_the_usage_is_missing() {
     let reply = gateway.call(&post("/v1/chat/completions", "pk-1", "{}")).await;
     assert_eq!((reply.status, &reply.body), (200, &body));
     let record = gateway.record().await;
-    assert_eq!((&record["usage"], &record["usage_source"], &record["end"]), (&Value::Null, &json!("none"), &json!("complete")));
+    assert_eq!(
+        (&record["usage"], &record["usage_source"], &record["end"]),
+        (&Value::Null, &json!("none"), &json!("complete"))
+    );
 }
 
 #[tokio::test(start_paused = true)]

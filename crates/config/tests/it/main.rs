@@ -1,0 +1,20 @@
+//! Given this text, then exactly this meaning or these problems.
+
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod files;
+#[cfg(test)]
+mod large;
+#[cfg(test)]
+mod meaning;
+#[cfg(test)]
+mod never_panics;
+#[cfg(test)]
+mod problems;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod syntax;
