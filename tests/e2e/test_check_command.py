@@ -12,10 +12,9 @@ def check(tmp_path, text, name="aiproxy.yaml"):
 
 
 def problems(finished):
-    """Line numbers and messages of `file:line:column: message`."""
-    lines = (finished.stdout + finished.stderr).splitlines()
-    found = [re.match(r"(?:\./)?[\w./-]*aiproxy\.yaml:(\d+):(\d+): (.+)", line) for line in lines]
-    return [(int(match[1]), match[3]) for match in found if match]
+    """Line numbers and messages of `file:line:column: message`, without mere warnings."""
+    found = re.findall(r"^\S*aiproxy\.yaml:(\d+):\d+: (.+)$", finished.stdout + finished.stderr, re.MULTILINE)
+    return [(int(line), message) for line, message in found if not message.startswith("warning")]
 
 
 def test_the_documented_sample_is_good(tmp_path):

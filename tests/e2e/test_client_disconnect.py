@@ -1,7 +1,9 @@
 """A caller that leaves takes its upstream call along within a second."""
 
+import json
 import socket
 import struct
+import subprocess
 import time
 
 import pytest
@@ -48,6 +50,29 @@ def test_in_the_middle_of_a_stream(serve, upstreams, abruptly):
     kept = gateway.records.one()
     assert (kept["end"], kept["status"]) == ("client_closed", 200)
     assert kept["response_bytes"] > 0
+
+
+CANCELS_ONE_STREAM = """
+const [base, key, body] = process.argv.slice(1);
+const session = require("http2").connect(base);
+const headers = { ":method": "POST", ":path": "/v1/chat/completions", authorization: key };
+const call = session.request({ ...headers, "content-type": "application/json" });
+call.on("data", () => { call.close(8); console.log("left"); });
+call.end(body);
+setTimeout(() => session.close(), 5000);
+"""
+
+
+def test_one_cancelled_stream_of_an_http2_connection(serve, upstreams):
+    stream = HeldStream()
+    gateway = serve(upstreams(stream).url)
+    arguments = [gateway.base_url, gateway.bearer()["Authorization"], json.dumps(http1.chat_body(stream=True))]
+    with subprocess.Popen(["node", "-e", CANCELS_ONE_STREAM, *arguments], stdout=subprocess.PIPE) as caller:
+        stream.event("one")
+        assert caller.stdout.readline() == b"left\n"
+        assert_cancelled(stream, time.monotonic())
+        assert gateway.records.one()["end"] == "client_closed"
+        caller.terminate()
 
 
 def test_while_the_upstream_floods_and_the_caller_does_not_read(serve, upstreams):

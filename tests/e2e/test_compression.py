@@ -1,5 +1,6 @@
 """Compressed answers leave as they came, event by event, and are metered all the same."""
 
+import base64
 import gzip
 import json
 import zlib
@@ -11,6 +12,18 @@ from harness.upstream import CHAT, HeldStream, plain
 
 USAGE = {"prompt_tokens": 19, "completion_tokens": 10, "total_tokens": 29}
 LAST_CHUNK = b"data: " + json.dumps({"id": "c1", "model": "demo", "choices": [], "usage": USAGE}).encode() + b"\n\n"
+
+# {"id":"chatcmpl-1","model":"demo","choices":[],"usage":{…}}, compressed by node's zlib and by the zstd command.
+COMPRESSED = {
+    "br": base64.b64decode(
+        "G3QAoBwHuTn0LvjiUxqNSuCQI48voSfWDtHOab9dYftpliQU5fPJJnR0cno8oH6tJR5YC+TsAeY5LM9HiWyvZw3arK+pbVfAZEIf"
+        "epD/uEgZClx87B61V1aQxCB2Q8bCR94iOooC"
+    ),
+    "zstd": base64.b64decode(
+        "KLUv/QRoxQIAIkYTEZB9EjE8HAmfmd01y1jC2J0lexciFX7sQNCHuMk6fzkow/ilLT5OuM631bXx5tTNDtAxftuC/5YD/9mYG5eN"
+        "/XTgI8g6F1ZvuXEGXQcCADULW7rNM+ueuxQ="
+    ),
+}
 
 
 class Gzip:
@@ -82,6 +95,15 @@ def test_a_compressed_stream_that_did_not_ask_for_usage_shows_none(serve, upstre
     body = gzip.decompress(response.body) if response.headers["content-encoding"] == "gzip" else response.body
     assert delta("one").strip() in body and b"usage" not in body and b"[DONE]" in body
     assert gateway.records.one()["usage"]["output"] == 10
+
+
+@pytest.mark.parametrize("encoding", COMPRESSED)
+def test_brotli_and_zstandard_are_metered_too(serve, upstreams, encoding):
+    body = COMPRESSED[encoding]
+    gateway = serve(upstreams(plain(body, headers=[f"Content-Encoding: {encoding}"])).url)
+    assert http1.chat(gateway, headers={"Accept-Encoding": encoding}).body == body
+    kept = gateway.records.one()
+    assert (kept["usage"]["input"], kept["usage"]["output"]) == (19, 10)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "unheard-of"])

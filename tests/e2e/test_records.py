@@ -1,5 +1,6 @@
 """One record per call, whatever happened to it, found again by the id that the caller was given."""
 
+import json
 import socket
 import uuid
 from datetime import datetime, timezone
@@ -139,3 +140,15 @@ def test_a_full_disk_does_not_stop_calls(serve, demo_upstream):
     log = {"console": False, "file": {"path": "/dev/full"}}
     gateway = serve(demo_upstream.url, real_key=demo_upstream.real_key, system={"log": log})
     assert [http1.chat(gateway).status for _ in range(10)] == [200] * 10
+
+
+def test_a_full_file_is_rotated_and_no_record_is_lost(serve, demo_upstream):
+    log = {"console": False, "file": {"path": "records.jsonl", "max_size": "64KiB", "keep": 100}}
+    gateway = serve(demo_upstream.url, real_key=demo_upstream.real_key, system={"log": log})
+    ids = {http1.chat(gateway).request_id for _ in range(150)}
+    gateway.records.wait_for(150)
+    ids |= {http1.chat(gateway).request_id for _ in range(150)}
+    gateway.finish()
+    files = list(gateway.records.path.parent.glob("records.jsonl*"))
+    kept = [json.loads(line)["id"] for path in files for line in path.read_text().splitlines()]
+    assert len(files) > 1 and sorted(kept) == sorted(ids)

@@ -22,12 +22,12 @@ fn try_write(record: &Record, line: &mut String) -> std::fmt::Result {
         400..=499 => YELLOW,
         _ => RED,
     };
-    let user = printable(record.user.as_deref().map_or("-", |user| &user.id));
+    let user = printable(record.user().map_or("-", |user| &user.id));
     let model = printable(record.model_asked.as_deref().unwrap_or("-"));
-    let channel = printable(record.channel_id.as_deref().unwrap_or("-"));
+    let channel = printable(record.channel_id().unwrap_or("-"));
     let (status, method, path) = (record.status, &record.method, printable(&record.path));
     write!(line, "{color}{status:3}{RESET} {method:<4} {path}  {user} {DIM}→{RESET} {channel} {DIM}{model}{RESET}")?;
-    write!(line, "  {:.0} ms", record.duration_ms())?;
+    write!(line, "  {} ms", record.duration_us() / 1000)?;
     if let Some(usage) = &record.usage {
         let tokens = |number: Option<u64>| number.map_or_else(|| "-".to_string(), |number| number.to_string());
         write!(line, "  {} in {} out", tokens(usage.input), tokens(usage.output))?;

@@ -39,8 +39,7 @@ pub(crate) async fn run(
     timer: &mut CallTimer,
     record: &mut OpenRecord,
 ) -> Result<Upstreamed, Failure> {
-    record.channel_id = Some(target.channel.id.clone());
-    record.credential_id = Some(target.credential.id.clone());
+    record.place = Some(target.place);
     let pieces = match body {
         Outgoing::Whole(pieces) => pieces,
         Outgoing::Streaming { .. } => {
@@ -55,7 +54,7 @@ pub(crate) async fn run(
     let mut pause = RETRY_PAUSE;
     loop {
         let started = time::now();
-        let pooled = worker.pool.take(target.endpoint.pool_key);
+        let pooled = worker.pool.take(target.endpoint.pool_key, started);
         let was_pooled = pooled.is_some();
         let body = Outgoing::Whole(pieces.clone());
         let result = match pooled {
@@ -145,8 +144,7 @@ fn note(
         );
     }
     record.attempts.push(Attempt {
-        channel_id: target.channel.id.clone(),
-        credential_id: target.credential.id.clone(),
+        place: target.place,
         status,
         ms: now.saturating_duration_since(started).as_millis() as u64,
         why,

@@ -75,7 +75,6 @@ async fn call(
 ) -> Result<Answered, Refusal> {
     let key = authenticate(snapshot, &parts.headers, parts.uri.query())?;
     let caller = Caller::of(snapshot, key);
-    record.user = Some(caller.user.clone());
     record.key = Some(caller.key.clone());
     caller.check(record.client_ip, record.started_unix_ms)?;
 
@@ -157,7 +156,6 @@ fn open_record(
         started: time::now(),
         started_unix_ms,
         first_byte: None,
-        user: None,
         key: None,
         client_ip: client_ip(peer, &parts.headers, &snapshot.system.trusted_proxies),
         method: parts.method.clone(),
@@ -165,8 +163,7 @@ fn open_record(
         endpoint: route.endpoint,
         dialect: route.dialect,
         protocol: "http",
-        channel_id: None,
-        credential_id: None,
+        place: None,
         model_asked: None,
         model_served: None,
         attempts: Vec::new(),
@@ -198,13 +195,13 @@ fn authenticate<'snapshot>(
 
 fn candidates<'snapshot>(
     snapshot: &'snapshot Snapshot,
-    caller: &Caller,
+    caller: &Caller<'_>,
     headers: &HeaderMap,
     route: &Route<'_>,
-) -> Result<Vec<&'snapshot aiproxy_config::snapshot::Channel>, Refusal> {
+) -> Result<Vec<route::Candidate<'snapshot>>, Refusal> {
     let asked_for = headers.get(CHANNEL_HEADER).map(|value| value.to_str().unwrap_or_default());
     let any_path = route.operation == Operation::Other;
-    route::candidates(snapshot, &caller.user, &caller.key, asked_for, route.dialect, any_path).map_err(no_route)
+    route::candidates(snapshot, caller.user, caller.key, asked_for, route.dialect, any_path).map_err(no_route)
 }
 
 fn no_route(reason: NoRoute) -> Refusal {
@@ -245,7 +242,7 @@ fn model_asked(route: &Route<'_>, prepared: &PreparedBody, query: Option<&str>) 
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-fn permit_model(caller: &Caller, model: Option<&str>, routing_needs_it: bool) -> Result<(), Refusal> {
+fn permit_model(caller: &Caller<'_>, model: Option<&str>, routing_needs_it: bool) -> Result<(), Refusal> {
     let lists = [&caller.user.models, &caller.key.models];
     let restricted = lists.iter().any(|list| !list.is_empty());
     let Some(model) = model else {

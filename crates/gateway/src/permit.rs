@@ -9,18 +9,18 @@ use ipnet::IpNet;
 use crate::refusal::Refusal;
 
 /// Who calls.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'snapshot> {
     /// The user.
-    pub user: Arc<User>,
+    pub(crate) user: &'snapshot User,
     /// The key that was presented.
-    pub key: Arc<ProxyKey>,
+    pub(crate) key: &'snapshot Arc<ProxyKey>,
 }
 
-impl Caller {
+impl<'snapshot> Caller<'snapshot> {
     /// The caller behind a key of `snapshot`.
-    pub(crate) fn of(snapshot: &Snapshot, key: &Arc<ProxyKey>) -> Self {
-        Self { user: snapshot.users[key.user].clone(), key: key.clone() }
+    pub(crate) fn of(snapshot: &'snapshot Snapshot, key: &'snapshot Arc<ProxyKey>) -> Self {
+        Self { user: &snapshot.users[key.user], key }
     }
 
     /// Refuses a caller who is switched off, expired or in the wrong place.
@@ -58,8 +58,9 @@ mod tests {
     use crate::test_config::caller;
 
     fn verdict(change: impl FnOnce(&mut User, &mut ProxyKey)) -> Result<(), &'static str> {
-        let mut caller = caller();
-        change(Arc::get_mut(&mut caller.user).unwrap(), Arc::get_mut(&mut caller.key).unwrap());
+        let (mut user, mut key) = caller();
+        change(&mut user, &mut key);
+        let caller = Caller { user: &user, key: &Arc::new(key) };
         caller.check("198.51.100.7".parse().unwrap(), 1_000).map_err(|refusal| refusal.code)
     }
 

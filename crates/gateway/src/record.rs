@@ -12,16 +12,16 @@ use aiproxy_core::time::{self, Instant};
 use aiproxy_llm::dialect::Dialect;
 use aiproxy_llm::usage::{Usage, UsageSource};
 use http::Method;
-use serde::{Serialize, Serializer};
 
 use crate::state::Gateway;
+
+mod json;
 
 /// Longest path, model or error text kept in a record.
 const TEXT_LIMIT: usize = 512;
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The whole answer was handed to the client, whatever its status.
     Complete,
@@ -35,19 +35,25 @@ pub enum End {
     Shutdown,
 }
 
+/// A channel and one of its credentials, as indices into the record's snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Index of the channel.
+    pub channel: usize,
+    /// Index of the credential within the channel.
+    pub credential: usize,
+}
+
 /// One try at one upstream.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Channel tried.
-    pub channel_id: Box<str>,
-    /// Credential used.
-    pub credential_id: Box<str>,
+    /// Channel and credential tried.
+    pub place: Place,
     /// Status answered, if any.
     pub status: Option<u16>,
     /// How long it took to the response head or to the failure.
     pub ms: u64,
     /// Why it failed; absent where it did not.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Box<str>>,
 }
 
@@ -61,9 +67,7 @@ pub struct Record {
     pub started_unix_ms: u64,
     /// When the first byte of the response body or its head came from the upstream.
     pub first_byte: Option<Instant>,
-    /// The user, once known.
-    pub user: Option<Arc<User>>,
-    /// The proxy key, once known.
+    /// The proxy key, once known; it knows the user.
     pub key: Option<Arc<ProxyKey>>,
     /// Who called.
     pub client_ip: IpAddr,
@@ -77,10 +81,8 @@ pub struct Record {
     pub dialect: Dialect,
     /// `http` or `sse`.
     pub protocol: &'static str,
-    /// Channel used last.
-    pub channel_id: Option<Box<str>>,
-    /// Credential used last.
-    pub credential_id: Option<Box<str>>,
+    /// Channel and credential used last.
+    pub place: Option<Place>,
     /// Model in the request.
     pub model_asked: Option<Box<str>>,
     /// Model in the response.
@@ -107,105 +109,41 @@ pub struct Record {
     pub snapshot: Arc<Snapshot>,
 }
 
-/// The JSON line.
-#[derive(Serialize)]
-struct Line<'record> {
-    id: Text<&'record RecordId>,
-    started_at: Text<jiff::Timestamp>,
-    duration_ms: f64,
-    first_byte_ms: Option<f64>,
-    user_id: Option<&'record str>,
-    department: Option<&'record str>,
-    key_id: Option<&'record str>,
-    relay_token_id: Option<&'record str>,
-    client_ip: IpAddr,
-    method: &'record str,
-    path: &'record str,
-    endpoint: &'record str,
-    dialect: Dialect,
-    protocol: &'record str,
-    channel_id: Option<&'record str>,
-    credential_id: Option<&'record str>,
-    model_asked: Option<&'record str>,
-    model_served: Option<&'record str>,
-    attempts: &'record [Attempt],
-    status: u16,
-    error_code: Option<&'record str>,
-    upstream_request_id: Option<&'record str>,
-    end: End,
-    request_bytes: u64,
-    response_bytes: u64,
-    usage: Option<&'record Usage>,
-    usage_source: UsageSource,
-    cost: Option<u64>,
-    cache: &'static str,
-}
-
-/// Serialises by `Display`.
-struct Text<T>(T);
-
-impl<T: std::fmt::Display> Serialize for Text<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
 impl Record {
-    /// From the head to the end of the call, in milliseconds with microseconds behind the point.
-    pub fn duration_ms(&self) -> f64 {
-        milliseconds(time::now().saturating_duration_since(self.started))
+    /// From the head to now (the end of the call, when the record is written), in microseconds.
+    pub fn duration_us(&self) -> u64 {
+        time::now().saturating_duration_since(self.started).as_micros() as u64
     }
 
-    /// From the head to the upstream's first byte.
-    pub fn first_byte_ms(&self) -> Option<f64> {
-        self.first_byte.map(|first| milliseconds(first.saturating_duration_since(self.started)))
+    /// From the head to the upstream's first byte, in microseconds.
+    pub fn first_byte_us(&self) -> Option<u64> {
+        self.first_byte.map(|first| first.saturating_duration_since(self.started).as_micros() as u64)
     }
 
     /// Appends the record as one line of JSON.
     pub fn write_json(&self, line: &mut Vec<u8>) {
-        let user = self.user.as_deref();
-        let view = Line {
-            id: Text(&self.id),
-            started_at: Text(jiff::Timestamp::from_millisecond(self.started_unix_ms as i64).unwrap_or_default()),
-            duration_ms: self.duration_ms(),
-            first_byte_ms: self.first_byte_ms(),
-            user_id: user.map(|user| &*user.id),
-            department: user.map(|user| &*user.department).filter(|department| !department.is_empty()),
-            key_id: self.key.as_deref().map(|key| &*key.id),
-            relay_token_id: None,
-            client_ip: self.client_ip,
-            method: self.method.as_str(),
-            path: &self.path,
-            endpoint: self.endpoint,
-            dialect: self.dialect,
-            protocol: self.protocol,
-            channel_id: self.channel_id.as_deref(),
-            credential_id: self.credential_id.as_deref(),
-            model_asked: self.model_asked.as_deref(),
-            model_served: self.model_served.as_deref(),
-            attempts: &self.attempts,
-            status: self.status,
-            error_code: self.error_code,
-            upstream_request_id: self.upstream_request_id.as_deref(),
-            end: self.end,
-            request_bytes: self.request_bytes,
-            response_bytes: self.response_bytes,
-            usage: self.usage.as_ref(),
-            usage_source: self.usage_source,
-            cost: None,
-            cache: "off",
-        };
-        let start = line.len();
-        if serde_json::to_writer(&mut *line, &view).is_err() {
-            line.truncate(start);
-            return;
-        }
-        line.push(b'\n');
+        json::write(self, line);
     }
-}
 
-fn milliseconds(duration: std::time::Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
+    /// The user, once known.
+    pub fn user(&self) -> Option<&User> {
+        self.key.as_deref().map(|key| &*self.snapshot.users[key.user])
+    }
+
+    /// The channel used last.
+    pub fn channel_id(&self) -> Option<&str> {
+        self.place.map(|place| self.place(place).0)
+    }
+
+    /// The credential used last.
+    pub fn credential_id(&self) -> Option<&str> {
+        self.place.map(|place| self.place(place).1)
+    }
+
+    fn place(&self, place: Place) -> (&str, &str) {
+        let channel = &self.snapshot.channels[place.channel];
+        (&channel.id, &channel.credentials[place.credential].id)
+    }
 }
 
 /// `text`, cut so that no caller can make a record large.

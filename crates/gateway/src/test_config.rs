@@ -1,15 +1,12 @@
 //! Small pieces of a snapshot for unit tests.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use aiproxy_config::snapshot::*;
 use aiproxy_core::Secret;
 
-use crate::permit::Caller;
-
 /// A caller who may do everything on channel 0.
-pub(crate) fn caller() -> Caller {
+pub(crate) fn caller() -> (User, ProxyKey) {
     let user = User {
         id: "user1".into(),
         name: "".into(),
@@ -28,7 +25,7 @@ pub(crate) fn caller() -> Caller {
         models: Box::default(),
         ip_allow: Box::default(),
     };
-    Caller { user: Arc::new(user), key: Arc::new(key) }
+    (user, key)
 }
 
 /// An active channel of `kind` whose one endpoint has the path prefix `base`.

@@ -17,31 +17,50 @@ use crate::upstream::error::Phase;
 /// A deadline that can be moved.
 #[derive(Default)]
 pub struct Deadline {
-    due: Option<Instant>,
+    due: Due,
     sleep: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Due {
+    /// Never.
+    #[default]
+    Off,
+    /// So long after the next poll. The clock is read only where somebody really waits.
+    After(Duration),
+    /// Then.
+    At(Instant),
 }
 
 impl Deadline {
     /// Moves the deadline; `None` switches it off.
     pub fn set(&mut self, due: Option<Instant>) {
-        self.due = due;
+        self.due = due.map_or(Due::Off, Due::At);
     }
 
-    /// Moves the deadline to `after` from now; zero switches it off.
+    /// Moves the deadline to `after` from the next poll, which is when waiting begins; zero switches it off.
     pub fn set_after(&mut self, after: Duration) {
-        self.due = if after.is_zero() { None } else { Some(time::now() + after) };
+        self.due = if after.is_zero() { Due::Off } else { Due::After(after) };
     }
 
     /// Sets the deadline to `after` from now unless one is set already.
     pub fn arm(&mut self, after: Duration) {
-        if self.due.is_none() {
+        if matches!(self.due, Due::Off) {
             self.set_after(after);
         }
     }
 
     /// Ready once the deadline has passed.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(due) = self.due else { return Poll::Pending };
+        let due = match self.due {
+            Due::Off => return Poll::Pending,
+            Due::At(due) => due,
+            Due::After(after) => {
+                let due = time::now() + after;
+                self.due = Due::At(due);
+                due
+            }
+        };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         if sleep.deadline() > due || (sleep.is_elapsed() && sleep.deadline() < due) {
             sleep.as_mut().reset(due);
@@ -61,6 +80,8 @@ pub struct CallTimer {
     timeouts: Timeouts,
     total_due: Option<Instant>,
     phase: Phase,
+    /// Whether the deadline of `phase` was computed; that waits until somebody really waits.
+    armed: bool,
     deadline: Deadline,
 }
 
@@ -68,12 +89,26 @@ impl CallTimer {
     /// A timer for a call that began at `started`.
     pub fn new(timeouts: Timeouts, started: Instant) -> Self {
         let total_due = (!timeouts.total.is_zero()).then(|| started + timeouts.total);
-        Self { timeouts, total_due, phase: Phase::Connect, deadline: Deadline::default() }
+        Self { timeouts, total_due, phase: Phase::Connect, armed: false, deadline: Deadline::default() }
     }
 
-    /// Begins `phase` (again): its deadline counts from now.
+    /// Begins `phase` (again): its deadline counts from the next poll. Costs nothing where nobody comes to wait.
     pub fn enter(&mut self, phase: Phase) {
-        let allowed = match phase {
+        self.phase = phase;
+        self.armed = false;
+    }
+
+    /// Ready with the phase whose deadline has passed.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Phase> {
+        if !self.armed {
+            self.arm();
+        }
+        self.deadline.poll(context).map(|()| self.phase)
+    }
+
+    fn arm(&mut self) {
+        self.armed = true;
+        let allowed = match self.phase {
             Phase::Connect => self.timeouts.connect,
             Phase::FirstByte => self.timeouts.first_byte,
             Phase::Idle => self.timeouts.idle,
@@ -83,15 +118,10 @@ impl CallTimer {
         let (phase, due) = match (due, self.total_due) {
             (Some(due), Some(total)) if total < due => (Phase::Total, Some(total)),
             (None, Some(total)) => (Phase::Total, Some(total)),
-            (due, _) => (phase, due),
+            (due, _) => (self.phase, due),
         };
         self.phase = phase;
         self.deadline.set(due);
-    }
-
-    /// Ready with the phase whose deadline has passed.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Phase> {
-        self.deadline.poll(context).map(|()| self.phase)
     }
 }
 

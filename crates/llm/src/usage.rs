@@ -68,6 +68,28 @@ impl Usage {
         *self == Self::default()
     }
 
+    /// Every whole number with its name in records, in their order. `seconds_ms` is not among them: records have it as
+    /// `seconds`.
+    #[must_use]
+    pub fn fields(&self) -> [(&'static str, Option<u64>); 14] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cached", self.cached),
+            ("cache_write", self.cache_write),
+            ("cache_write_long", self.cache_write_long),
+            ("reasoning", self.reasoning),
+            ("audio_input", self.audio_input),
+            ("audio_output", self.audio_output),
+            ("image_input", self.image_input),
+            ("image_output", self.image_output),
+            ("image", self.image),
+            ("video", self.video),
+            ("characters", self.characters),
+            ("searches", self.searches),
+        ]
+    }
+
     /// Input and output together: what token limits and quotas count.
     #[must_use]
     pub fn total_tokens(&self) -> u64 {

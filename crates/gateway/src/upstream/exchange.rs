@@ -144,9 +144,7 @@ impl<'call> Exchange<'call> {
                 };
                 self.written += written as u64;
                 advance(&mut self.pending, written);
-                if !self.pending.is_empty() || self.rest.is_some() {
-                    timer.enter(Phase::Idle);
-                }
+                timer.enter(Phase::Idle);
             }
             let Some((body, chunked)) = &mut self.rest else {
                 let io = Pin::new(&mut *self.connection.io);

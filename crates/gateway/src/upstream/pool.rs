@@ -64,10 +64,9 @@ impl Pool {
     }
 
     /// The most recently used idle connection to an endpoint that is still good, if there is one.
-    pub fn take(&self, pool_key: u64) -> Option<Connection> {
+    pub fn take(&self, pool_key: u64, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connections = idle.get_mut(&pool_key)?;
-        let now = time::now();
         while let Some(mut connection) = connections.pop() {
             let fresh = now.saturating_duration_since(connection.idle_since) < self.limits.idle_timeout
                 && now.saturating_duration_since(connection.opened_at) < self.limits.max_age;
@@ -134,18 +133,18 @@ mod tests {
     async fn a_quiet_connection_is_used_again_and_only_for_its_endpoint() {
         let pool = Pool::new(PoolLimits::default());
         let _peer = pooled(&pool);
-        assert!(pool.take(8).is_none());
-        assert!(pool.take(7).is_some_and(|connection| connection.reused));
-        assert!(pool.take(7).is_none());
+        assert!(pool.take(8, time::now()).is_none());
+        assert!(pool.take(7, time::now()).is_some_and(|connection| connection.reused));
+        assert!(pool.take(7, time::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_ended_or_spoke_unasked_is_not_used_again() {
         let pool = Pool::new(PoolLimits::default());
         drop(pooled(&pool));
-        assert!(pool.take(7).is_none());
+        assert!(pool.take(7, time::now()).is_none());
         pooled(&pool).write_all(b"HTTP/1.1 408").await.unwrap();
-        assert!(pool.take(7).is_none());
+        assert!(pool.take(7, time::now()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,6 +158,6 @@ mod tests {
         assert!(pool.is_empty());
         let _peer = pooled(&pool);
         tokio::time::advance(limits.idle_timeout).await;
-        assert!(pool.take(7).is_none());
+        assert!(pool.take(7, time::now()).is_none());
     }
 }
