@@ -1,6 +1,9 @@
 """`aiproxy check`: every problem at once, each with its place, and an exit code for scripts."""
 
+import json
 import re
+
+import pytest
 
 from harness import binary
 from harness.samples import BROKEN, SAMPLE
@@ -35,6 +38,14 @@ def test_all_problems_are_told_with_file_line_and_column(tmp_path):
     assert "xxx" not in finished.stdout + finished.stderr, "keys are not printed"
 
 
+def test_problems_can_be_read_by_programs(tmp_path):
+    (tmp_path / "aiproxy.yaml").write_text(BROKEN)
+    finished = binary.run("check", "--output", "json", cwd=tmp_path)
+    assert finished.returncode == 1
+    found = [problem for problem in json.loads(finished.stdout) if problem["severity"] == "error"]
+    assert [(problem["line"], problem["column"] > 0) for problem in found] == [(4, True), (7, True), (11, True)]
+
+
 def test_a_file_that_is_no_yaml_is_told_with_its_place(tmp_path):
     finished = check(tmp_path, "users:\n  alice: [\n")
     assert finished.returncode == 1
@@ -53,4 +64,15 @@ def test_a_directory_of_files_is_one_config(tmp_path):
     (tmp_path / "config/10-users.yaml").write_text(users)
     (tmp_path / "config/20-channels.yaml").write_text("channels:\n  aliyun" + channels)
     finished = binary.run("check", "-c", "config", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+EXAMPLES = sorted((binary.REPOSITORY / "examples").iterdir())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_good_once_its_variables_are_set(example):
+    files = [example] if example.is_file() else [path for path in example.rglob("*") if path.is_file()]
+    names = {name for path in files for name in re.findall(r"(?:env:|\$\{)(\w+)", path.read_text())}
+    finished = binary.run("check", "-c", example, **{name: f"value-of-{name}" for name in names})
     assert finished.returncode == 0, finished.stdout + finished.stderr

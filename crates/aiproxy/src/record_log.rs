@@ -168,11 +168,20 @@ impl RotatingFile {
         if lines.is_empty() {
             return Ok(());
         }
-        if self.length > 0 && self.length + lines.len() as u64 > self.max_bytes {
-            self.rotate()?;
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let room = usize::try_from(self.max_bytes.saturating_sub(self.length)).unwrap_or(usize::MAX);
+            let fitting = fitting_lines(rest, room);
+            if fitting == 0 && self.length > 0 {
+                self.rotate()?;
+                continue;
+            }
+            // A line larger than a whole file is written all the same.
+            let (part, after) = rest.split_at(if fitting == 0 { first_line(rest) } else { fitting });
+            self.file.write_all(part)?;
+            self.length += part.len() as u64;
+            rest = after;
         }
-        self.file.write_all(lines)?;
-        self.length += lines.len() as u64;
         Ok(())
     }
 
@@ -197,6 +206,18 @@ impl RotatingFile {
     }
 }
 
+/// Length of the whole lines at the beginning of `lines` that fit into `room` bytes.
+fn fitting_lines(lines: &[u8], room: usize) -> usize {
+    if lines.len() <= room {
+        return lines.len();
+    }
+    lines[..room].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1)
+}
+
+fn first_line(lines: &[u8]) -> usize {
+    lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |end| end + 1)
+}
+
 fn append_to(path: &Path) -> io::Result<(File, u64)> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     let length = file.metadata()?.len();
@@ -213,9 +234,8 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let settings = LogFile { path: "log/records.jsonl".into(), max_bytes: 10, keep: 2 };
         let mut file = RotatingFile::open(&settings, &directory).unwrap();
-        for line in ["first\n", "second\n", "third\n", "fourth\n"] {
-            file.write(line.as_bytes()).unwrap();
-        }
+        file.write(b"first\nsecond\nthird\n").unwrap();
+        file.write(b"fourth\n").unwrap();
         let read = |name: &str| fs::read_to_string(directory.join("log").join(name)).unwrap_or_default();
         assert_eq!(read("records.jsonl"), "fourth\n");
         assert_eq!((read("records.jsonl.1").as_str(), read("records.jsonl.2").as_str()), ("third\n", "second\n"));

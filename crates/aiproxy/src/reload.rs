@@ -53,7 +53,10 @@ impl Reloader {
         let mut watcher = watcher(changed);
         let mut watched = Vec::new();
         loop {
-            self.watch(&mut watcher, &mut watched);
+            if self.watch(&mut watcher, &mut watched) {
+                // What changed before the watch was placed gave no notice. Unchanged files cost a look, no more.
+                self.read_again().await;
+            }
             let interval = self.gateway.snapshot().system.config_reload_interval;
             tokio::select! {
                 Some(()) = changes.recv() => {
@@ -106,9 +109,10 @@ impl Reloader {
         self.gateway.swap(snapshot);
     }
 
-    /// Watches the directories of all files read: an editor that saves by renaming is noticed too.
-    fn watch(&self, watcher: &mut Option<notify::RecommendedWatcher>, watched: &mut Vec<PathBuf>) {
-        let Some(watcher) = watcher else { return };
+    /// Watches the directories of all files read: an editor that saves by renaming is noticed too. True if one is new.
+    fn watch(&self, watcher: &mut Option<notify::RecommendedWatcher>, watched: &mut Vec<PathBuf>) -> bool {
+        let Some(watcher) = watcher else { return false };
+        let before = watched.len();
         let directories =
             self.files.iter().filter_map(|file| file.parent()).chain(self.path.is_dir().then_some(&*self.path));
         for directory in directories {
@@ -123,6 +127,7 @@ impl Reloader {
                 }
             }
         }
+        watched.len() > before
     }
 }
 

@@ -69,13 +69,11 @@ pub(crate) fn tell_ready() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the aiproxy crate")]
 fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
     std::env::args_os().skip(1)
 }
 
 /// The program on disk, which an upgrade has replaced under the same name.
-#[expect(clippy::disallowed_methods, reason = "this is the aiproxy crate")]
 fn program() -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe()?;
     // Linux marks a file that was replaced while running.

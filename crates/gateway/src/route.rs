@@ -51,7 +51,7 @@ pub(crate) fn candidates<'snapshot>(
     any_path: bool,
 ) -> Result<Vec<Candidate<'snapshot>>, Refusal> {
     let mapped = key.channels.as_deref().unwrap_or(&user.channels);
-    let candidate = |&index| Candidate { index, channel: &*snapshot.channels[index] };
+    let candidate = |&index| Candidate { index, channel: &snapshot.channels[index] };
     let mut channels: Vec<Candidate<'_>> = mapped.iter().map(candidate).collect();
     if let Some(id) = asked_for {
         channels.retain(|candidate| *candidate.channel.id == *id);

@@ -188,7 +188,7 @@ async fn read_request(stream: &mut DuplexStream, unread: &mut Vec<u8>, body: boo
             let request = unread.drain(..length).collect::<Vec<u8>>();
             return Some(String::from_utf8_lossy(&request).into_owned());
         }
-        let mut more = [0; 64 * 1024];
+        let mut more = vec![0; 64 * 1024];
         match stream.read(&mut more).await {
             Ok(0) | Err(_) => return None,
             Ok(length) => unread.extend_from_slice(&more[..length]),

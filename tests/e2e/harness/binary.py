@@ -18,11 +18,11 @@ START_DEADLINE = 15
 STOP_DEADLINE = 20
 
 
-def run(*arguments, cwd=None, timeout=30):
-    """Run a command of the binary to its end."""
-    return subprocess.run(
-        [PATH, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment()
-    )
+def run(*arguments, cwd=None, **variables):
+    """Run a command of the binary to its end, with these environment variables."""
+    command = [PATH, *map(str, arguments)]
+    env = {**environment(), **variables}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=30)
 
 
 def environment():

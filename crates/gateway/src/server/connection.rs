@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use aiproxy_core::tasks::Tasks;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -35,6 +35,9 @@ const HEADERS_LIMIT: usize = 100;
 const STREAMS_LIMIT: u32 = 1_000;
 /// HTTP/2: a peer that does not answer a ping in time is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a draining connection may still bring a request.
+const DRAIN_QUIET: Duration = Duration::from_secs(1);
 
 /// Which paths a port serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +68,12 @@ pub async fn serve_connection<S>(
         let call = state.begin();
         let worker = worker.clone();
         async move {
-            let response = answer(worker, peer, port, overloaded, request).await;
+            let gateway = worker.gateway.clone();
+            let version = request.version();
+            let mut response = answer(worker, peer, port, overloaded, request).await;
+            if gateway.is_draining() && version <= http::Version::HTTP_11 {
+                response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response.map(|body| CallBody { body, _call: call }))
         }
     });
@@ -87,7 +95,13 @@ pub async fn serve_connection<S>(
     tokio::select! {
         // A connection that breaks is the client's affair; what was lost with it is in the records of its calls.
         _ = &mut connection => return,
-        () = tasks.stopped() => connection.as_mut().graceful_shutdown(),
+        () = tasks.stopped() => {}
+    }
+    // A request may be on its way on a connection that looks idle; closing now would lose it. While draining, every
+    // answer says `Connection: close`, so clients leave by themselves; only those that stay silent are closed.
+    tokio::select! {
+        _ = &mut connection => return,
+        () = tokio::time::sleep(DRAIN_QUIET) => connection.as_mut().graceful_shutdown(),
     }
     connection.await.ok();
 }

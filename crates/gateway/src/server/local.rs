@@ -22,6 +22,10 @@ pub fn answer<B>(gateway: &Gateway, port: Port, request: &Request<B>) -> Option<
         "/favicon.ico" => return Some(empty(StatusCode::NO_CONTENT)),
         _ => {}
     }
+    if *request.method() == Method::CONNECT || !path.starts_with('/') {
+        let message = "The gateway is not a forward proxy. Call it as the base URL of your SDK, with a path.";
+        return Some(refuse(&Refusal::invalid_request(message), Dialect::Openai));
+    }
     if is_relay(path) && port != Port::Admin {
         return Some(refuse(&Refusal::no_route("Relay tokens are not part of this version."), Dialect::Openai));
     }

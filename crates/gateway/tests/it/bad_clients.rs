@@ -153,6 +153,13 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_gateway_is_no_forward_proxy() {
+    for request in ["CONNECT up.test:443 HTTP/1.1\r\nhost: up.test\r\n\r\n", "OPTIONS * HTTP/1.1\r\nhost: g\r\n\r\n"] {
+        assert_eq!(refused(request).await, (400, "invalid_request".into()), "{request}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upgrade_to_something_unknown_is_an_ordinary_call_and_websocket_is_refused_clearly() {
     let upstream = Upstream::new([vec![Step::Request, Step::json(200, "{}")]]);
     let gateway = TestGateway::new(CONFIG, &upstream);

@@ -45,6 +45,19 @@ async fn draining_finishes_running_calls_and_closes_idle_connections() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_arrives_while_draining_is_still_served_and_told_to_leave() {
+    let upstream = Upstream::new([vec![Step::Request, Step::json(200, "{}")]]);
+    let gateway = TestGateway::new(CONFIG, &upstream);
+    let mut fresh = gateway.connect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gateway.stop();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let reply = fresh.call(&get("/v1/x", "pk-1")).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    assert_eq!(fresh.read_to_end().await, "");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_cut_at_the_end_of_the_grace_period_says_so() {
     let upstream = Upstream::new([vec![Step::Request, Step::Hang]]);
     let gateway = TestGateway::new(CONFIG, &upstream);

@@ -1,5 +1,7 @@
 //! The data plane by bytes: given this config, when these bytes come in, then those go out. All in memory, time paused.
 
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
 mod access;
 mod bad_clients;
 mod bad_upstreams;
