@@ -19,6 +19,8 @@ use crate::record_line;
 
 /// How long a record may lie in the buffer.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+/// With this much waiting it is written at once, while it is still in the processor's cache.
+const FLUSH_BYTES: usize = 64 << 10;
 /// Most bytes waiting; some 60,000 records.
 const BUFFER_LIMIT: usize = 32 << 20;
 
@@ -27,6 +29,8 @@ const BUFFER_LIMIT: usize = 32 << 20;
 struct Waiting {
     json: Vec<u8>,
     friendly: String,
+    /// Whether the writer was told that there is enough to write.
+    full: bool,
     stopping: bool,
 }
 
@@ -79,6 +83,11 @@ impl RecordSink for RecordLog {
         if self.friendly {
             record_line::write(record, &mut waiting.friendly);
         }
+        if waiting.json.len() >= FLUSH_BYTES && !waiting.full {
+            waiting.full = true;
+            drop(waiting);
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -90,10 +99,11 @@ impl RecordLog {
                 let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 let (mut waiting, _) = self
                     .wake
-                    .wait_timeout_while(waiting, FLUSH_INTERVAL, |waiting| !waiting.stopping)
+                    .wait_timeout_while(waiting, FLUSH_INTERVAL, |waiting| !waiting.stopping && !waiting.full)
                     .unwrap_or_else(PoisonError::into_inner);
                 std::mem::swap(&mut waiting.json, &mut json);
                 std::mem::swap(&mut waiting.friendly, &mut friendly);
+                waiting.full = false;
                 waiting.stopping
             };
             outputs.write(&json, &friendly);

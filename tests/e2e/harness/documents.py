@@ -7,12 +7,18 @@ key as `$AIPROXY_KEY`; the test puts the real ones in.
 
 import re
 
+VARIABLE = re.compile(r"(?:env:|\$\{)(\w+)")
 FENCE = re.compile(r"^```(\w+) quickstart\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def quickstart_blocks(text):
     """(language, program) of every block that is to be run, in order."""
     return [(language, shell_lines(program) if language == "console" else program) for language, program in FENCE.findall(text)]
+
+
+def environment_names(config):
+    """The environment variables that a config refers to."""
+    return set(VARIABLE.findall(config))
 
 
 def shell_lines(transcript):

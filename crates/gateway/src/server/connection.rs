@@ -67,7 +67,9 @@ pub async fn serve_connection<S>(
     let service = service_fn(move |request| {
         let call = state.begin();
         let worker = worker.clone();
-        async move {
+        // hyper keeps the room of this future for the life of the connection: a stream must not pay for the call's
+        // working state, so that lives in a box of its own and goes with the call.
+        Box::pin(async move {
             let gateway = worker.gateway.clone();
             let version = request.version();
             let mut response = answer(worker, peer, port, overloaded, request).await;
@@ -75,7 +77,7 @@ pub async fn serve_connection<S>(
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response.map(|body| CallBody { body, _call: call }))
-        }
+        })
     });
     let mut builder = Builder::new(TaskExecutor(tasks.clone()));
     builder

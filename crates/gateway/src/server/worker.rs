@@ -117,19 +117,21 @@ async fn accept_loop(
             continue;
         }
         let overloaded = counted.number > limit;
-        let (worker, tls, connection_tasks) = (worker.clone(), tls.clone(), tasks.clone());
-        tasks.spawn(async move {
-            let _counted = counted;
-            stream.set_nodelay(true).ok();
-            match tls {
-                None => serve_connection(worker, connection_tasks, stream, peer, port, overloaded).await,
-                Some(tls) => {
-                    let deadline = worker.gateway.snapshot().system.client_timeouts.headers;
-                    let Some(stream) = handshake(tls, stream, deadline).await else { return };
-                    serve_connection(worker, connection_tasks, stream, peer, port, overloaded).await;
-                }
-            }
-        });
+        stream.set_nodelay(true).ok();
+        let (worker, connection_tasks) = (worker.clone(), tasks.clone());
+        // Two kinds of tasks, not one with two ways: a task takes the memory of its longest way.
+        match tls.clone() {
+            None => tasks.spawn(async move {
+                let _counted = counted;
+                serve_connection(worker, connection_tasks, stream, peer, port, overloaded).await;
+            }),
+            Some(tls) => tasks.spawn(async move {
+                let _counted = counted;
+                let deadline = worker.gateway.snapshot().system.client_timeouts.headers;
+                let Some(stream) = handshake(tls, stream, deadline).await else { return };
+                serve_connection(worker, connection_tasks, stream, peer, port, overloaded).await;
+            }),
+        }
     }
 }
 
