@@ -77,3 +77,8 @@ def test_every_example_is_good_once_its_variables_are_set(example):
     names = {name for path in files for name in environment_names(path.read_text())}
     finished = binary.run("check", "-c", example, **{name: f"value-of-{name}" for name in names})
     assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_the_schema_in_the_repository_is_the_one_the_binary_prints():
+    printed = binary.run("schema").stdout
+    assert printed == (binary.REPOSITORY / "schema/aiproxy.schema.json").read_text(), "scripts/check-generated --write"

@@ -43,7 +43,8 @@ def test_no_key_is_written_whatever_goes_wrong(serve, upstreams):
             answer = http1.call(gateway.base_url, "POST", f"{path}{query}", headers, body)
             for secret in (key, unknown, in_header, gateway.keys["leaver"]):
                 assert secret.encode() not in answer.body, path
-    http1.send(gateway.base_url, b"GET /?key=" + key.encode() + b"\xff HTTP/1.1\r\nAuthorization : " + key.encode() + b"\r\n\r\n")
+    garbled = b"GET /?key=%s\xff HTTP/1.1\r\nAuthorization : %s\r\n\r\n" % (key.encode(), key.encode())
+    http1.send(gateway.base_url, garbled)
     gateway.stop()  # scans every file the process has written
     assert len(gateway.records.all()) >= 18
 

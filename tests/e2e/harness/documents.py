@@ -13,7 +13,8 @@ FENCE = re.compile(r"^```(\w+) quickstart\n(.*?)^```$", re.MULTILINE | re.DOTALL
 
 def quickstart_blocks(text):
     """(language, program) of every block that is to be run, in order."""
-    return [(language, shell_lines(program) if language == "console" else program) for language, program in FENCE.findall(text)]
+    blocks = FENCE.findall(text)
+    return [(language, shell_lines(program) if language == "console" else program) for language, program in blocks]
 
 
 def environment_names(config):

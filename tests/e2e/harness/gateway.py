@@ -89,9 +89,8 @@ class DemoUpstream:
 
     def __init__(self, directory):
         self.real_key = secrets.canary("real")
-        self.process = Process(
-            directory, "demo-upstream", "--listen", "127.0.0.1:0", "--api-key", self.real_key, "--pace", "0", "--output", "json"
-        )
+        options = ["--listen", "127.0.0.1:0", "--api-key", self.real_key, "--pace", "0", "--output", "json"]
+        self.process = Process(directory, "demo-upstream", *options)
         self.url = self.process.ready_line()["upstream_url"]
 
     def stop(self):

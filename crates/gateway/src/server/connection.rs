@@ -15,12 +15,13 @@ use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::guard::{ActiveCall, ConnectionState, Guard};
+use super::guard::{ActiveCall, ConnectionState, Guard, Protocol};
 use super::local;
 use crate::egress::GatewayBody;
 use crate::flow;
@@ -63,7 +64,9 @@ pub async fn serve_connection<S>(
 {
     let timeouts = worker.gateway.snapshot().system.client_timeouts;
     let state = Arc::new(ConnectionState::default());
-    let io = TokioIo::new(Guard::new(stream, state.clone(), timeouts));
+    let mut guard = Guard::new(stream, state.clone(), timeouts);
+    let Ok(protocol) = guard.sniff().await else { return };
+    let io = TokioIo::new(guard);
     let service = service_fn(move |request| {
         let call = state.begin();
         let worker = worker.clone();
@@ -79,20 +82,32 @@ pub async fn serve_connection<S>(
             Ok::<_, Infallible>(response.map(|body| CallBody { body, _call: call }))
         })
     });
-    let mut builder = Builder::new(TaskExecutor(tasks.clone()));
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_buf_size(BUFFER_BYTES)
-        .max_headers(HEADERS_LIMIT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(BUFFER_BYTES as u32)
-        .max_concurrent_streams(STREAMS_LIMIT)
-        .keep_alive_interval(PING_INTERVAL);
-    let connection = builder.serve_connection(io, service);
+    match protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(None)
+                // The guard notices a client that has gone; hyper must not read ahead for that.
+                .half_close(true)
+                .max_buf_size(BUFFER_BYTES)
+                .max_headers(HEADERS_LIMIT);
+            drive(builder.serve_connection(io, service), &tasks).await;
+        }
+        Protocol::Http2 => {
+            let mut builder = http2::Builder::new(TaskExecutor(tasks.clone()));
+            builder
+                .timer(TokioTimer::new())
+                .max_header_list_size(BUFFER_BYTES as u32)
+                .max_concurrent_streams(STREAMS_LIMIT)
+                .keep_alive_interval(PING_INTERVAL);
+            Box::pin(drive(builder.serve_connection(io, service), &tasks)).await;
+        }
+    }
+}
+
+/// Serves until the connection ends by itself, or has drained.
+async fn drive(connection: impl GracefulConnection, tasks: &Tasks) {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A connection that breaks is the client's affair; what was lost with it is in the records of its calls.

@@ -67,17 +67,31 @@ enum Reading {
     Http2,
 }
 
+/// Which HTTP a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Beginning of the HTTP/2 preface.
+const PREFACE: &[u8] = b"PRI ";
+/// The first read of a connection. Most heads fit; the rest of a longer one is read by hyper.
+const SNIFF_BYTES: usize = 4096;
+
 /// A socket under guard.
 pub(crate) struct Guard<S> {
     inner: S,
     state: Arc<ConnectionState>,
     timeouts: ClientTimeouts,
     reading: Reading,
-    first: bool,
     read_deadline: Deadline,
     write_deadline: Deadline,
     /// An answer of our own that must go out before the connection ends.
     farewell: Vec<u8>,
+    /// Bytes that came while nobody asked for any: seen while watching whether the client is still there.
+    early: Vec<u8>,
+    early_inspected: bool,
     /// Set once the connection is to end: reads give nothing more.
     refused: bool,
 }
@@ -91,12 +105,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             state,
             timeouts,
             reading: Reading::Idle,
-            first: true,
             read_deadline,
             write_deadline: Deadline::default(),
             farewell: Vec::new(),
+            early: Vec::new(),
+            early_inspected: false,
             refused: false,
         }
+    }
+
+    /// Reads until it is clear which HTTP the client speaks (RFC 9113 §3.4: with prior knowledge it begins with a
+    /// preface that no HTTP/1 request can be). What was read is handed to hyper afterwards, in one piece.
+    pub(crate) async fn sniff(&mut self) -> io::Result<Protocol> {
+        std::future::poll_fn(|context| self.poll_sniff(context)).await
+    }
+
+    fn poll_sniff(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Protocol>> {
+        let mut bytes = [0; SNIFF_BYTES];
+        while self.early.len() < PREFACE.len() && PREFACE.starts_with(&self.early) {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.inner).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Ok(Protocol::Http1)),
+                Poll::Ready(Ok(())) => self.early.extend_from_slice(buffer.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let expired = self.read_deadline.poll(context);
+                    return expired.map(|()| Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        if self.early.starts_with(PREFACE) {
+            self.reading = Reading::Http2;
+            return Poll::Ready(Ok(Protocol::Http2));
+        }
+        let early = std::mem::take(&mut self.early);
+        self.inspect(&early);
+        self.early = early;
+        self.early_inspected = true;
+        Poll::Ready(Ok(Protocol::Http1))
     }
 
     fn refuse(&mut self, refusal: &Refusal) {
@@ -107,13 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     /// Looks at bytes that just came.
     fn inspect(&mut self, bytes: &[u8]) {
         if matches!(self.reading, Reading::Idle) {
-            if self.first && bytes.starts_with(b"PRI ") {
-                self.reading = Reading::Http2;
-            } else {
-                self.reading = Reading::Head(HeadScan::default());
-                self.read_deadline.set_after(self.timeouts.headers);
-            }
-            self.first = false;
+            self.reading = Reading::Head(HeadScan::default());
+            self.read_deadline.set_after(self.timeouts.headers);
         }
         let Reading::Head(scan) = &mut self.reading else { return };
         match scan.feed(bytes) {
@@ -145,6 +186,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             self.reading = Reading::Idle;
         }
         self.read_deadline.set_after(self.timeouts.keep_alive);
+    }
+
+    /// While a call runs, notices that the client has gone, so that the call is dropped.
+    ///
+    /// hyper would do so itself by reading ahead, into a buffer of 16 KiB that an open stream would then keep.
+    fn watch_client(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.early.is_empty() || matches!(self.reading, Reading::Http2) {
+            return Ok(());
+        }
+        let mut bytes = [0; 512];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut self.inner).poll_read(context, &mut buffer) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Ok(())) => {
+                self.early.extend_from_slice(buffer.filled());
+                self.early_inspected = false;
+                Ok(())
+            }
+        }
     }
 
     fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -239,6 +301,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
             return this.poll_farewell(context);
         }
         let before = buffer.filled().len();
+        if !this.early.is_empty() {
+            if !this.early_inspected {
+                this.early_inspected = true;
+                let early = std::mem::take(&mut this.early);
+                this.inspect(&early);
+                this.early = early;
+                if this.refused {
+                    return this.poll_farewell(context);
+                }
+            }
+            let length = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early[..length]);
+            this.early.drain(..length);
+            if this.early.is_empty() {
+                this.early = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(&mut this.inner).poll_read(context, buffer) {
             Poll::Ready(Ok(())) => {
                 if !matches!(this.reading, Reading::Passing) && buffer.filled().len() > before {
@@ -298,7 +378,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         // hyper asks for the next head before it drops the last body, and then only flushes: without this the deadline
         // of an idle connection would not be armed. Should it have passed, the next read says so.
         this.between_calls();
-        if !this.state.is_active() && this.read_deadline.poll(context).is_ready() {
+        if this.state.is_active() {
+            this.watch_client(context)?;
+        } else if this.read_deadline.poll(context).is_ready() {
             context.waker().wake_by_ref();
         }
         Pin::new(&mut this.inner).poll_flush(context)

@@ -171,3 +171,15 @@ async fn an_upgrade_to_something_unknown_is_an_ordinary_call_and_websocket_is_re
     let reply = gateway.call(&websocket).await;
     assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (400, Some("websocket_not_supported")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pipelined_head_is_judged_like_any_other() {
+    let slow = vec![Step::Request, Step::Wait(Duration::from_secs(1)), Step::json(200, "1")];
+    let gateway = TestGateway::new(CONFIG, &Upstream::new([slow]));
+    let mut client = gateway.connect();
+    client.send(get("/v1/a", "pk-1")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.send("GET /v1/b HTTP/1.1\nhost: g\n\n").await;
+    assert_eq!(client.reply().await.text(), "1");
+    assert_eq!(client.reply().await.status, 400);
+}

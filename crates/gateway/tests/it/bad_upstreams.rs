@@ -94,8 +94,7 @@ async fn a_204_with_a_body_is_a_204_and_its_connection_is_not_used_again() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_behind_an_answer_never_become_the_next_answer() {
-    let smuggled =
-        format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil");
+    let smuggled = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
     let upstream = Upstream::new([
         vec![Step::Request, Step::send(smuggled), Step::Hang],
         vec![Step::Request, Step::json(200, "{}")],

@@ -31,14 +31,15 @@ struct Slot {
 /// What a scan found, numbered like its paths.
 #[derive(Clone, Debug)]
 pub struct Captures {
+    /// Empty until the first value is found: many a stream has a scanner that finds none.
     slots: Vec<Slot>,
+    count: usize,
     limit: usize,
 }
 
 impl Captures {
     pub(super) fn new(count: usize, limit: usize) -> Self {
-        let slot = Slot { capture: Capture::default(), progress: Progress::Absent, from: 0 };
-        Self { slots: vec![slot; count], limit }
+        Self { slots: Vec::new(), count, limit }
     }
 
     /// The value at the path numbered `index`, once it is complete.
@@ -69,6 +70,10 @@ impl Captures {
     }
 
     pub(super) fn start(&mut self, mask: u32, index: usize, position: usize) {
+        if self.slots.is_empty() {
+            let slot = Slot { capture: Capture::default(), progress: Progress::Absent, from: 0 };
+            self.slots.resize(self.count, slot);
+        }
         for slot in selected(&mut self.slots, mask) {
             slot.progress = Progress::Open;
             slot.from = index;
