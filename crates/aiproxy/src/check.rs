@@ -28,7 +28,7 @@ fn print_text(loaded: &Loaded) -> anyhow::Result<()> {
         return Ok(());
     };
     output::note(&format!(
-        "The config is good: {} users, {} proxy keys, {} channels.",
+        "The config is good. Users: {}, proxy keys: {}, channels: {}.",
         snapshot.users.len(),
         snapshot.keys.len(),
         snapshot.channels.len()

@@ -146,17 +146,19 @@ fn keep_what_needs_a_restart(new: &mut aiproxy_config::snapshot::System, old: &a
     let changes = [
         ("system.listen", new.listen != old.listen),
         ("system.admin.listen", new.admin_listen != old.admin_listen),
+        ("system.admin.token", new.admin_token != old.admin_token),
         ("system.data_dir", new.data_dir != old.data_dir),
         ("system.log", new.log != old.log),
         ("system.tls", new.tls.is_some() != old.tls.is_some()),
     ];
     for (field, changed) in changes {
         if changed {
-            tracing::warn!(field, "this change takes effect at the next start (or SIGUSR2)");
+            tracing::warn!(field, "this change takes effect at the next start");
         }
     }
     new.listen.clone_from(&old.listen);
     new.admin_listen = old.admin_listen;
+    new.admin_token.clone_from(&old.admin_token);
     new.data_dir.clone_from(&old.data_dir);
     new.log.clone_from(&old.log);
 }

@@ -86,7 +86,7 @@ pub(crate) fn run_with(
         snapshot.system.listen.clone_from(&options.listen);
     }
     let system = &snapshot.system;
-    let admin_token = AdminToken::find_or_make(system, environment("AIPROXY_ADMIN_TOKEN"));
+    let admin_token = AdminToken::find_or_make(system, environment("AIPROXY_ADMIN_TOKEN"))?;
     let (records, record_writer) = record_log::start(&system.log, &system.data_dir)
         .context("the record file cannot be opened (system.log.file)")?;
     let certificate = match &system.tls {

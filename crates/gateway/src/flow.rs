@@ -12,6 +12,7 @@
 //!
 //! The record opens first, moves into the response body and closes in `Drop`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use aiproxy_llm::usage::UsageSource;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::attempt::{self, Upstreamed};
 use crate::client_address::client_ip;
@@ -47,6 +49,9 @@ use crate::upstream::pool::Connection;
 use crate::upstream::response_body::ResponseBody;
 use crate::upstream::response_head::Framing;
 use crate::upstream_path::upstream_path;
+
+/// What is encoded of a model's name in a path: everything that would end its segment.
+const MODEL_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'?').add(b'#').add(b'%').add(b':');
 
 /// Picks the channel explicitly.
 const CHANNEL_HEADER: &str = "x-aiproxy-channel";
@@ -97,7 +102,8 @@ async fn call(
 
     let hides_usage = asks_for_usage(snapshot, route, &prepared);
     let (whole, pieces) = edited(prepared, hides_usage, target.real_model);
-    let path = upstream_path(target.channel, target.endpoint, route.dialect, parts.uri.path());
+    let asked_path = with_real_model(parts.uri.path(), route.model_in_path, target.real_model);
+    let path = upstream_path(target.channel, target.endpoint, route.dialect, &asked_path);
     let query = parts.uri.query().and_then(credential::strip_query);
     let head = RequestHead {
         method: &parts.method,
@@ -284,6 +290,17 @@ fn edited(prepared: PreparedBody, asks_for_usage: bool, real_model: Option<&str>
     }
     let pieces = if edits.is_empty() { prepared.pieces } else { apply_edits(&edits, &prepared.pieces) };
     (prepared.whole, pieces)
+}
+
+/// The path with an alias in it resolved (Gemini, Azure and Bedrock name the model there).
+fn with_real_model<'path>(path: &'path str, alias: Option<&str>, real_model: Option<&str>) -> Cow<'path, str> {
+    let (Some(alias), Some(real)) = (alias, real_model) else { return path.into() };
+    let encoded = utf8_percent_encode(real, MODEL_IN_PATH).to_string();
+    // From the end: the model is the last segment that can look like this.
+    match path.rfind(alias) {
+        Some(start) => format!("{}{encoded}{}", &path[..start], &path[start + alias.len()..]).into(),
+        None => path.into(),
+    }
 }
 
 fn framing(

@@ -24,22 +24,3 @@ mod test_config;
 pub mod timer;
 pub mod upstream;
 mod upstream_path;
-#[cfg(test)]
-mod sizes {
-    #[test]
-    fn print() {
-        eprintln!(
-            "meter {} metering {} egress {} record {} body {} connection {} peek {} prepared {} timer {} hide {}",
-            size_of::<aiproxy_llm::meter::Meter>(),
-            size_of::<crate::metering::Metering>(),
-            size_of::<crate::egress::Egress>(),
-            size_of::<crate::record::Record>(),
-            size_of::<crate::egress::GatewayBody>(),
-            size_of::<crate::upstream::pool::Connection>(),
-            size_of::<aiproxy_llm::peek::RequestPeek>(),
-            size_of::<crate::request_body::PreparedBody>(),
-            size_of::<crate::timer::CallTimer>(),
-            size_of::<aiproxy_llm::meter::HideUsageChunk>()
-        );
-    }
-}

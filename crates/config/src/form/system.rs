@@ -58,7 +58,7 @@ pub struct SystemForm {
     pub prices: Option<Any>,
     /// Encryption of stored secrets.
     pub secrets: Option<SecretsForm>,
-    /// Accepted for older files. No effect: metrics are at `/metrics`.
+    /// Accepted for older files. No effect.
     pub monitoring: Option<Any>,
 }
 
@@ -68,8 +68,7 @@ pub struct SystemForm {
 pub struct AdminForm {
     /// An address of their own. Needs a restart. Default: the callers' port.
     pub listen: Option<Listen>,
-    /// The admin credential, at least 16 characters. `${NAME}`, `env:NAME` and `file:/path` are filled in. Default:
-    /// made at
+    /// The admin credential, at least 16 characters. `${NAME}`, `env:NAME` and `file:/path` are filled in. Default: made at
     /// the first start and shown once.
     pub token: Option<Secret>,
 }

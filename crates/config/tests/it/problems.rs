@@ -52,6 +52,7 @@ system:
     aiproxy.yaml:19:18: error: channels.openai.max_retries: must not be more than 10
     aiproxy.yaml:20:14: error: channels.openai.timeout: expected a duration: seconds, or e.g. `500ms`, `30s`, `5m`, `2h`
     aiproxy.yaml:21:25: error: channels.openai.supports_websocket: expected true or false, found text
+    aiproxy.yaml:21:25: warning: channels.openai.supports_websocket: accepted, but not enforced by this version
     aiproxy.yaml:23:14: error: system.log_level: `verbose` is not known here; write one of: error, warn, info, debug, trace
     aiproxy.yaml:24:15: error: system.body_limit: expected a size: bytes, or e.g. `64KiB`, `10MiB`, `1GiB`
     aiproxy.yaml:25:11: error: system.listen: expected an address and port, e.g. `127.0.0.1:8001`, `:8001` or `[::1]:8001`
@@ -190,6 +191,7 @@ channels:
     insta::assert_snapshot!(problems(text), @r"
     aiproxy.yaml:3:17: error: channels.a.base_url: a base URL has no user name or password; use `api_key` or `headers.set`
     aiproxy.yaml:3:67: error: channels.a.websocket_url: a URL starts with `https://` or `http://`
+    aiproxy.yaml:3:67: warning: channels.a.websocket_url: accepted, but not enforced by this version
     aiproxy.yaml:4:17: error: channels.b.base_url: a base URL has no query (`?…`) or fragment (`#…`)
     aiproxy.yaml:4:58: error: channels.b.proxy: expected `http://host:port`, `socks5://host:port` or `socks5h://host:port`
     aiproxy.yaml:5:17: error: channels.c.base_url: the host is missing
@@ -229,6 +231,7 @@ users:
     aiproxy.yaml:10:20: error: channels.c.path_rewrite.chat: a path starts with `/`, e.g. `/v1/chat/completions`
     aiproxy.yaml:10:40: error: channels.c.path_rewrite./a: a path starts with `/`, e.g. `/v1/chat/completions`
     aiproxy.yaml:10:47: error: channels.c.path_rewrite./c: a path has no query, fragment or spaces
+    aiproxy.yaml:11:26: warning: channels.c.websocket_endpoints: accepted, but not enforced by this version
     aiproxy.yaml:11:27: error: channels.c.websocket_endpoints."/a b": a path has no query, fragment or spaces
     aiproxy.yaml:13:18: error: users.a.proxy_key: a key has only visible ASCII characters: no spaces, line breaks or letters beyond
     aiproxy.yaml:14:3: error: users." b": an id is not empty and has no control characters or spaces around it

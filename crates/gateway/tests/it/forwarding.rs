@@ -201,14 +201,15 @@ async fn the_predecessors_path_without_a_version_finds_the_openai_root() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_alias_is_resolved_for_the_upstream() {
-    let config = CONFIG.replace("status: active}\n", "status: active, models: {fast: real-model}}\n");
-    let config = config.replacen(", models: {fast: real-model}", "", usize::from(config.matches("fast").count() > 1));
-    let upstream = answering(1);
+async fn a_model_alias_is_resolved_for_the_upstream_in_the_body_and_in_the_path() {
+    let config = CONFIG.replace("api_key: real-key", "api_key: real-key, models: {fast: real-model}");
+    let upstream = answering(2);
     let gateway = TestGateway::new(&config, &upstream);
     let reply = gateway.call(&post("/v1/chat/completions", "pk-1", r#"{"messages":[],"model":"fast"}"#)).await;
     assert_eq!(reply.status, 200);
     assert!(upstream.requests()[0].ends_with(r#"{"messages":[],"model":"real-model"}"#));
+    gateway.call(&post("/openai/deployments/fast/chat/completions?api-version=1", "pk-1", "{}")).await;
+    assert!(upstream.requests()[1].starts_with("POST /openai/deployments/real-model/chat/completions?api-version=1 "));
     let reply = gateway.call(&post("/v1/chat/completions", "pk-1", r#"{"model":"other"}"#)).await;
-    assert_eq!((reply.status, reply.json()["error"]["code"].as_str().unwrap()), (404, "no_such_route"));
+    assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (404, Some("no_such_route")));
 }
