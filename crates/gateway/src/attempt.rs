@@ -14,7 +14,7 @@ use crate::route::Target;
 use crate::state::Worker;
 use crate::timer::CallTimer;
 use crate::upstream::error::{AttemptError, Failure, Phase};
-use crate::upstream::exchange::{Outgoing, exchange};
+use crate::upstream::exchange::{Rest, exchange};
 use crate::upstream::pool::Connection;
 use crate::upstream::response_head::ResponseHead;
 
@@ -29,26 +29,24 @@ pub(crate) struct Upstreamed {
     pub(crate) reusable: bool,
 }
 
-/// Sends the request to `target` and waits for the response head.
+/// Sends `request` (head first), and the `rest` of its body if that is still to come, to `target` and waits for the
+/// response head.
 pub(crate) async fn run(
     worker: &Worker,
     target: &Target<'_>,
     method: &Method,
-    head: Bytes,
-    body: Outgoing<'_>,
+    request: &[Bytes],
+    rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
     record: &mut OpenRecord,
 ) -> Result<Upstreamed, Failure> {
     record.place = Some(target.place);
-    let pieces = match body {
-        Outgoing::Whole(pieces) => pieces,
-        Outgoing::Streaming { .. } => {
-            // A body that streams cannot be written twice, so it gets a connection that nobody else used before.
-            let started = time::now();
-            let result = fresh(worker, target, method, head, body, timer).await;
-            return note(record, target, started, result).map_err(|error| error.failure);
-        }
-    };
+    if rest.is_some() {
+        // A body that streams cannot be written twice, so it gets a connection that nobody else used before.
+        let started = time::now();
+        let result = fresh(worker, target, method, request, rest, timer).await;
+        return note(record, target, started, result).map_err(|error| error.failure);
+    }
     let idempotent = method.is_idempotent();
     let mut connects_left = target.channel.max_retries;
     let mut pause = RETRY_PAUSE;
@@ -56,10 +54,9 @@ pub(crate) async fn run(
         let started = time::now();
         let pooled = worker.pool.take(target.endpoint.pool_key, started);
         let was_pooled = pooled.is_some();
-        let body = Outgoing::Whole(pieces.clone());
         let result = match pooled {
-            Some(connection) => on(connection, method, head.clone(), body, timer).await,
-            None => fresh(worker, target, method, head.clone(), body, timer).await,
+            Some(connection) => on(connection, method, request, None, timer).await,
+            None => fresh(worker, target, method, request, None, timer).await,
         };
         let error = match result {
             Err(error) if was_pooled && is_stale(&error, idempotent) => {
@@ -88,8 +85,8 @@ async fn fresh(
     worker: &Worker,
     target: &Target<'_>,
     method: &Method,
-    head: Bytes,
-    body: Outgoing<'_>,
+    request: &[Bytes],
+    rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
 ) -> Result<Upstreamed, AttemptError> {
     timer.enter(Phase::Connect);
@@ -100,18 +97,18 @@ async fn fresh(
             return Err(AttemptError::unsent(Failure::Timeout(phase)));
         }
     };
-    on(Connection::new(io, target.endpoint.pool_key), method, head, body, timer).await
+    on(Connection::new(io, target.endpoint.pool_key), method, request, rest, timer).await
 }
 
 /// Sends the request on `connection`.
 async fn on(
     mut connection: Connection,
     method: &Method,
-    head: Bytes,
-    body: Outgoing<'_>,
+    request: &[Bytes],
+    rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
 ) -> Result<Upstreamed, AttemptError> {
-    let answer = exchange(&mut connection, method, head, body, timer).await?;
+    let answer = exchange(&mut connection, method, request, rest, timer).await?;
     if answer.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return Err(AttemptError::ambiguous(Failure::Invalid("an upgrade nobody asked for")));
     }

@@ -44,7 +44,7 @@ use crate::request_head::{BodyFraming, RequestHead};
 use crate::route::{self, Refusal as NoRoute, Target};
 use crate::state::Worker;
 use crate::timer::CallTimer;
-use crate::upstream::exchange::Outgoing;
+use crate::upstream::exchange::{Rest, push_piece};
 use crate::upstream::pool::Connection;
 use crate::upstream::response_body::ResponseBody;
 use crate::upstream::response_head::Framing;
@@ -115,21 +115,15 @@ async fn call(
         identity: hides_usage,
     };
     let chunked = head.framing == BodyFraming::Chunked;
-    let head = head.write(target.channel, target.credential, target.endpoint);
-    let outgoing = if whole {
-        Outgoing::Whole(pieces)
-    } else {
-        Outgoing::Streaming { first: pieces, rest: &mut client_body, chunked }
-    };
+    let mut request = Vec::with_capacity(pieces.len() + 1);
+    request.push(head.write(target.channel, target.credential, target.endpoint));
+    pieces.into_iter().for_each(|piece| push_piece(&mut request, piece, chunked));
+    let rest = if whole { None } else { Some(Rest { body: &mut client_body, chunked }) };
     let mut timer = CallTimer::new(target.channel.timeouts, record.started);
-    // Unless the answer says otherwise (DashScope's own API does not), the model served is the one asked for.
-    record.model_served = target.real_model.map(bounded).or_else(|| record.model_asked.clone());
-    let result = attempt::run(worker, &target, &parts.method, head, outgoing, &mut timer, record).await;
+    record.real_model = target.real_model.map(bounded);
+    let result = attempt::run(worker, &target, &parts.method, &request, rest, &mut timer, record).await;
     record.request_bytes = client_body.received();
-    let upstreamed = result.map_err(|failure| {
-        record.model_served = None;
-        Refusal::upstream(&failure, limit)
-    })?;
+    let upstreamed = result.map_err(|failure| Refusal::upstream(&failure, limit))?;
     let Target { endpoint, .. } = target;
     Ok(Answered { upstreamed, timer, authority: endpoint.authority.clone(), hides_usage })
 }
@@ -171,6 +165,7 @@ fn open_record(
         protocol: "http",
         place: None,
         model_asked: None,
+        real_model: None,
         model_served: None,
         attempts: Vec::new(),
         status: 0,
@@ -342,9 +337,6 @@ fn respond(
         .then_some(StreamErrors { dialect: route.dialect, operation: route.operation });
 
     record.status = head.status.as_u16();
-    if !succeeded {
-        record.model_served = None;
-    }
     record.protocol = if is_sse { "sse" } else { "http" };
     record.upstream_request_id = head
         .headers
@@ -358,11 +350,11 @@ fn respond(
         returned.remove(header::CONTENT_LENGTH);
     }
     if is_sse {
-        returned.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        returned.insert(headers::X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
         returned.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     }
     if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
-        returned.insert("x-request-id", id);
+        returned.insert(headers::X_REQUEST_ID, id);
     }
     if head.framing == Framing::Empty {
         if record.method != Method::HEAD {

@@ -2,6 +2,11 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+/// The id of a call, in every answer.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Tells a proxy in front of us not to gather a stream.
+pub(crate) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Headers that belong to one connection (RFC 9110 §7.6.1); never forwarded.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
@@ -110,7 +115,7 @@ pub(crate) fn returned(mut headers: HeaderMap, authority: &str) -> HeaderMap {
         })
         .cloned()
         .collect();
-    let upstream_request_id = headers.get("x-request-id").cloned();
+    let upstream_request_id = headers.get(X_REQUEST_ID).cloned();
     for name in private {
         headers.remove(name);
     }

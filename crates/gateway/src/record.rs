@@ -85,6 +85,8 @@ pub struct Record {
     pub place: Option<Place>,
     /// Model in the request.
     pub model_asked: Option<Box<str>>,
+    /// What the upstream was asked for, where that is another name.
+    pub real_model: Option<Box<str>>,
     /// Model in the response.
     pub model_served: Option<Box<str>>,
     /// Every try.
@@ -128,6 +130,13 @@ impl Record {
     /// The user, once known.
     pub fn user(&self) -> Option<&User> {
         self.key.as_deref().map(|key| &*self.snapshot.users[key.user])
+    }
+
+    /// The model that served a call that succeeded: as the answer names it, or else (DashScope's own API names none)
+    /// as it was asked for.
+    pub fn model_served(&self) -> Option<&str> {
+        let asked = || self.real_model.as_deref().or(self.model_asked.as_deref());
+        if (200..300).contains(&self.status) { self.model_served.as_deref().or_else(asked) } else { None }
     }
 
     /// The channel used last.

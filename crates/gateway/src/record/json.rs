@@ -36,7 +36,7 @@ pub(super) fn write(record: &Record, line: &mut Vec<u8>) {
     text(line, "channel_id", record.channel_id());
     text(line, "credential_id", record.credential_id());
     text(line, "model_asked", record.model_asked.as_deref());
-    text(line, "model_served", record.model_served.as_deref());
+    text(line, "model_served", record.model_served());
     line.extend_from_slice(b",\"attempts\":[");
     for (index, tried) in record.attempts.iter().enumerate() {
         if index > 0 {

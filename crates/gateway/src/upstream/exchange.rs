@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode};
@@ -24,19 +24,12 @@ const INTERIM_LIMIT: u8 = 16;
 /// Most pieces handed to one write.
 const SLICES: usize = 32;
 
-/// What is written behind the request head.
-pub enum Outgoing<'body> {
-    /// All of it, in pieces that are not joined.
-    Whole(Vec<Bytes>),
-    /// Pieces that were read already, then the rest as it comes.
-    Streaming {
-        /// Pieces read already.
-        first: Vec<Bytes>,
-        /// The rest.
-        rest: &'body mut ClientBody,
-        /// Whether the chunked coding is used, because the length is unknown.
-        chunked: bool,
-    },
+/// The rest of a body that comes from the caller while it is written.
+pub struct Rest<'body> {
+    /// Where it comes from.
+    pub body: &'body mut ClientBody,
+    /// Whether the chunked coding is used, because the length is unknown.
+    pub chunked: bool,
 }
 
 /// What an exchange yields.
@@ -47,55 +40,45 @@ pub struct Answer {
     pub request_complete: bool,
 }
 
-/// Writes `head` and `body` to `connection` and reads the response head.
+/// Writes the pieces of `request` (head first), then the `rest` if there is one, and reads the response head.
+///
+/// `request` is only borrowed and never joined, so that it can be written again on another connection.
 pub async fn exchange(
     connection: &mut Connection,
     method: &Method,
-    head: Bytes,
-    body: Outgoing<'_>,
+    request: &[Bytes],
+    rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
 ) -> Result<Answer, AttemptError> {
-    let mut exchange = Exchange::new(connection, method, head, body);
+    let pending = VecDeque::new();
+    let (at, written, sent, write_error, interim) = (At::default(), 0, false, None, 0);
+    let mut exchange = Exchange { connection, method, request, at, pending, rest, written, sent, write_error, interim };
     timer.enter(Phase::Idle);
     poll_fn(|context| exchange.poll(context, timer)).await
+}
+
+/// How far `request` was written.
+#[derive(Clone, Copy, Default)]
+struct At {
+    piece: usize,
+    offset: usize,
 }
 
 struct Exchange<'call> {
     connection: &'call mut Connection,
     method: &'call Method,
+    request: &'call [Bytes],
+    at: At,
+    /// What came from `rest` and was not written yet.
     pending: VecDeque<Bytes>,
-    rest: Option<(&'call mut ClientBody, bool)>,
+    rest: Option<Rest<'call>>,
     written: u64,
     sent: bool,
     write_error: Option<io::Error>,
     interim: u8,
 }
 
-impl<'call> Exchange<'call> {
-    fn new(
-        connection: &'call mut Connection,
-        method: &'call Method,
-        head: Bytes,
-        body: Outgoing<'call>,
-    ) -> Exchange<'call> {
-        let mut pending = VecDeque::with_capacity(4);
-        pending.push_back(head);
-        let rest = match body {
-            Outgoing::Whole(pieces) => {
-                pending.extend(pieces);
-                None
-            }
-            Outgoing::Streaming { first, rest, chunked } => {
-                for piece in first {
-                    push_piece(&mut pending, piece, chunked);
-                }
-                Some((rest, chunked))
-            }
-        };
-        let (sent, write_error) = (false, None);
-        Exchange { connection, method, pending, rest, written: 0, sent, write_error, interim: 0 }
-    }
-
+impl Exchange<'_> {
     fn poll(&mut self, context: &mut Context<'_>, timer: &mut CallTimer) -> Poll<Result<Answer, AttemptError>> {
         if !self.sent && self.write_error.is_none() {
             match self.poll_write(context, timer) {
@@ -128,25 +111,29 @@ impl<'call> Exchange<'call> {
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, timer: &mut CallTimer) -> Poll<Result<(), Stop>> {
+        while self.at.piece < self.request.len() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let pieces = &self.request[self.at.piece..];
+            for (slice, piece) in slices.iter_mut().zip(pieces) {
+                *slice = IoSlice::new(piece);
+            }
+            slices[0] = IoSlice::new(&pieces[0][self.at.offset..]);
+            let count = pieces.len().min(SLICES);
+            let written = ready!(self.poll_write_slices(context, &slices[..count], timer))?;
+            self.at.advance(self.request, written);
+        }
         loop {
             while !self.pending.is_empty() {
+                let pending = std::mem::take(&mut self.pending);
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                let count = self.pending.len().min(SLICES);
-                for (slice, piece) in slices.iter_mut().zip(&self.pending) {
+                for (slice, piece) in slices.iter_mut().zip(&pending) {
                     *slice = IoSlice::new(piece);
                 }
-                let io = Pin::new(&mut *self.connection.io);
-                let written = match io.poll_write_vectored(context, &slices[..count]) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Stop::Upstream(io::ErrorKind::WriteZero.into()))),
-                    Poll::Ready(Ok(written)) => written,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Stop::Upstream(error))),
-                    Poll::Pending => return Poll::Pending,
-                };
-                self.written += written as u64;
-                advance(&mut self.pending, written);
-                timer.enter(Phase::Idle);
+                let written = self.poll_write_slices(context, &slices[..pending.len().min(SLICES)], timer);
+                self.pending = pending;
+                advance(&mut self.pending, ready!(written)?);
             }
-            let Some((body, chunked)) = &mut self.rest else {
+            let Some(Rest { body, chunked }) = &mut self.rest else {
                 let io = Pin::new(&mut *self.connection.io);
                 return io.poll_flush(context).map_err(Stop::Upstream);
             };
@@ -165,6 +152,24 @@ impl<'call> Exchange<'call> {
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    fn poll_write_slices(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+        timer: &mut CallTimer,
+    ) -> Poll<Result<usize, Stop>> {
+        let io = Pin::new(&mut *self.connection.io);
+        match ready!(io.poll_write_vectored(context, slices)) {
+            Ok(0) => Poll::Ready(Err(Stop::Upstream(io::ErrorKind::WriteZero.into()))),
+            Ok(written) => {
+                self.written += written as u64;
+                timer.enter(Phase::Idle);
+                Poll::Ready(Ok(written))
+            }
+            Err(error) => Poll::Ready(Err(Stop::Upstream(error))),
         }
     }
 
@@ -226,17 +231,30 @@ fn take_head(unread: &mut BytesMut, bytes: &[u8], method: &Method) -> Result<Opt
     Ok(parsed.map(|(head, _)| head))
 }
 
+impl At {
+    fn advance(&mut self, pieces: &[Bytes], mut written: usize) {
+        while let Some(piece) = pieces.get(self.piece) {
+            let left = piece.len() - self.offset;
+            if written < left {
+                self.offset += written;
+                return;
+            }
+            written -= left;
+            *self = Self { piece: self.piece + 1, offset: 0 };
+        }
+    }
+}
+
 /// Queues one piece of the body, in chunked coding where asked.
-fn push_piece(pending: &mut VecDeque<Bytes>, piece: Bytes, chunked: bool) {
-    if piece.is_empty() {
-        return;
+pub fn push_piece(pieces: &mut impl Extend<Bytes>, piece: Bytes, chunked: bool) {
+    match chunked {
+        _ if piece.is_empty() => {}
+        false => pieces.extend([piece]),
+        true => {
+            let size = Bytes::from(format!("{:x}\r\n", piece.len()));
+            pieces.extend([size, piece, Bytes::from_static(b"\r\n")]);
+        }
     }
-    if !chunked {
-        return pending.push_back(piece);
-    }
-    pending.push_back(Bytes::from(format!("{:x}\r\n", piece.len())));
-    pending.push_back(piece);
-    pending.push_back(Bytes::from_static(b"\r\n"));
 }
 
 /// Drops `written` bytes from the front of the queue.
