@@ -221,6 +221,17 @@ impl Drop for Egress {
         if let Some(model) = metered.model {
             self.record.model_served = Some(bounded(&model));
         }
+        if let Some(error) = metered.error {
+            // The bytes arrived whole, but what they say is that the upstream failed. Its words stay out of the record:
+            // they may quote the prompt.
+            if self.record.end == End::Complete {
+                self.record.end = End::UpstreamError;
+            }
+            let why = error.code.or(error.kind).unwrap_or_else(|| "an error in a 200".to_string());
+            if let Some(attempt) = self.record.attempts.last_mut() {
+                attempt.why.get_or_insert_with(|| bounded(&why));
+            }
+        }
         if let Some(usage) = metered.usage {
             self.record.usage = Some(usage);
             self.record.usage_source = UsageSource::Provider;

@@ -168,6 +168,26 @@ async fn connecting_is_tried_again_as_often_as_the_channel_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_inside_a_200_passes_and_is_seen() {
+    let in_stream = [
+        Step::Request,
+        Step::sse_head(),
+        Step::chunk("data: {\"choices\":[{\"delta\":{\"content\":\"h\"}}]}\n\n"),
+        Step::chunk("data: {\"error\":{\"message\":\"about the prompt\",\"code\":\"server_error\"}}\n\n"),
+        Step::last_chunk(),
+    ];
+    let in_json = [Step::Request, Step::json(200, r#"{"error":{"message":"about the prompt","code":"server_error"}}"#)];
+    for script in [in_stream.to_vec(), in_json.to_vec()] {
+        let gateway = TestGateway::new(CONFIG, &Upstream::new([script]));
+        let reply = gateway.call(&post("/v1/chat/completions", "pk-1", r#"{"stream":true}"#)).await;
+        assert!(reply.status == 200 && reply.text().contains("server_error"));
+        let record = gateway.record().await;
+        assert_eq!((&record["end"], &record["attempts"][0]["why"]), (&"upstream_error".into(), &"server_error".into()));
+        assert!(!record.to_string().contains("prompt"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstreams_own_error_passes_through_untouched() {
     for status in [400, 401, 403, 404, 422, 429, 500, 503, 529] {
         let body = r#"{"error":{"message":"theirs","type":"x","param":null,"code":"c"}}"#;
