@@ -1,6 +1,7 @@
 //! The body a caller sends: counted, capped, and not waited for longer than `system.timeouts.body`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::server::guard::ConnectionState;
 use crate::timer::Deadline;
 use crate::upstream::error::ClientBodyError;
 
@@ -18,12 +20,21 @@ pub struct ClientBody {
     limit: u64,
     timeout: Duration,
     deadline: Deadline,
+    connection: Arc<ConnectionState>,
 }
 
 impl ClientBody {
-    /// Wraps `incoming`; at most `limit` bytes, at most `timeout` between two reads.
-    pub fn new(incoming: Incoming, limit: u64, timeout: Duration) -> Self {
-        Self { incoming, received: 0, limit, timeout, deadline: Deadline::default() }
+    /// Wraps `incoming`; at most `limit` bytes, at most `timeout` between two reads. `connection` is told of the end.
+    pub(crate) fn new(incoming: Incoming, limit: u64, timeout: Duration, connection: Arc<ConnectionState>) -> Self {
+        let body = Self { incoming, received: 0, limit, timeout, deadline: Deadline::default(), connection };
+        body.tell_end();
+        body
+    }
+
+    fn tell_end(&self) {
+        if self.incoming.is_end_stream() {
+            self.connection.request_is_whole();
+        }
     }
 
     /// The length the caller declared, if it did.
@@ -45,13 +56,17 @@ impl ClientBody {
     pub fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientBodyError>>> {
         loop {
             match Pin::new(&mut self.incoming).poll_frame(context) {
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    self.connection.request_is_whole();
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(ClientBodyError::Broken))),
                 Poll::Ready(Some(Ok(frame))) => {
                     self.deadline.set(None);
                     // Trailers are dropped: no AI API gives them a meaning.
                     let Ok(data) = frame.into_data() else { continue };
                     self.received += data.len() as u64;
+                    self.tell_end();
                     if self.received > self.limit {
                         return Poll::Ready(Some(Err(ClientBodyError::TooLarge)));
                     }

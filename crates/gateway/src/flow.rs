@@ -42,6 +42,7 @@ use crate::refusal::Refusal;
 use crate::request_body::{self, Peeked, PreparedBody};
 use crate::request_head::{BodyFraming, RequestHead};
 use crate::route::{self, Refusal as NoRoute, Target};
+use crate::server::guard::ConnectionState;
 use crate::state::Worker;
 use crate::timer::CallTimer;
 use crate::upstream::exchange::{Rest, push_piece};
@@ -57,13 +58,20 @@ const MODEL_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'?').add(b'#
 const CHANNEL_HEADER: &str = "x-aiproxy-channel";
 
 /// Serves one call that came from `peer`. Never fails: whatever goes wrong is an answer in the caller's dialect.
-pub async fn serve(worker: Arc<Worker>, peer: IpAddr, request: Request<Incoming>) -> Response<GatewayBody> {
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    connection: Arc<ConnectionState>,
+) -> Response<GatewayBody> {
     let snapshot = worker.gateway.snapshot();
     let (parts, incoming) = request.into_parts();
     let route = ingress(&parts);
     let mut record = open_record(&worker, &snapshot, peer, &parts, &route);
     let dialect = route.dialect;
-    match call(&worker, &snapshot, &parts, incoming, &route, &mut record).await {
+    let limits = &snapshot.system;
+    let body = ClientBody::new(incoming, limits.body_limit, limits.client_timeouts.body, connection);
+    match call(&worker, &snapshot, &parts, body, &route, &mut record).await {
         Ok(answer) => respond(worker, &route, answer, record),
         Err(refusal) => refusal.respond(dialect, record),
     }
@@ -74,7 +82,7 @@ async fn call(
     worker: &Worker,
     snapshot: &Arc<Snapshot>,
     parts: &Parts,
-    incoming: Incoming,
+    mut client_body: ClientBody,
     route: &Route<'_>,
     record: &mut OpenRecord,
 ) -> Result<Answered, Refusal> {
@@ -87,7 +95,6 @@ async fn call(
     refuse_upgrade(&parts.headers)?;
 
     let limit = snapshot.system.body_limit;
-    let mut client_body = ClientBody::new(incoming, limit, snapshot.system.client_timeouts.body);
     if client_body.declared_length().is_some_and(|length| length > limit) {
         return Err(Refusal::client_body(crate::upstream::error::ClientBodyError::TooLarge, limit));
     }
@@ -393,6 +400,6 @@ fn respond_without_body(
 }
 
 /// Whether an error belongs to a dialect is decided by the path alone, so that even an unreadable call gets one.
-pub fn dialect_of(method: &Method, path: &str) -> Dialect {
+pub(crate) fn dialect_of(method: &Method, path: &str) -> Dialect {
     classify(method.as_str(), path).dialect
 }

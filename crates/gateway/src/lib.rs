@@ -1,6 +1,6 @@
 //! The data plane: from an accepted connection to a closed record.
 //!
-//! Read [`flow`] first. Decisions (route, permit, paths, headers) are pure functions; the only IO is in [`upstream`]
+//! Read `flow.rs` first. Decisions (route, permit, paths, headers) are pure functions; the only IO is in [`upstream`]
 //! and [`server`]. This crate names no table and reads no file but TLS certificates.
 
 mod attempt;
@@ -8,7 +8,7 @@ mod client_address;
 mod client_body;
 mod credential;
 pub mod egress;
-pub mod flow;
+mod flow;
 mod headers;
 mod metering;
 mod permit;

@@ -1,7 +1,7 @@
 //! The side that clients connect to: workers, connections, TLS, and what is answered without an upstream.
 
 pub mod connection;
-mod guard;
+pub(crate) mod guard;
 mod head_scan;
 pub mod local;
 pub mod tls;

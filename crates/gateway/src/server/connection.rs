@@ -69,13 +69,13 @@ pub async fn serve_connection<S>(
     let io = TokioIo::new(guard);
     let service = service_fn(move |request| {
         let call = state.begin();
-        let worker = worker.clone();
+        let (worker, state) = (worker.clone(), state.clone());
         // hyper keeps the room of this future for the life of the connection: a stream must not pay for the call's
         // working state, so that lives in a box of its own and goes with the call.
         Box::pin(async move {
             let gateway = worker.gateway.clone();
             let version = request.version();
-            let mut response = answer(worker, peer, port, overloaded, request).await;
+            let mut response = answer(worker, peer, port, overloaded, request, state).await;
             if gateway.is_draining() && version <= http::Version::HTTP_11 {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
@@ -129,6 +129,7 @@ async fn answer(
     port: Port,
     overloaded: bool,
     request: Request<Incoming>,
+    state: Arc<ConnectionState>,
 ) -> Response<GatewayBody> {
     if let Some(response) = local::answer(&worker.gateway, port, &request) {
         return response;
@@ -137,7 +138,7 @@ async fn answer(
         let dialect = flow::dialect_of(request.method(), request.uri().path());
         return local::refuse(&Refusal::overloaded(), dialect);
     }
-    flow::serve(worker, peer.ip(), request).await
+    flow::serve(worker, peer.ip(), request, state).await
 }
 
 /// A response body that keeps its call counted as active on the connection.

@@ -27,6 +27,8 @@ use crate::timer::Deadline;
 pub(crate) struct ConnectionState {
     active: AtomicUsize,
     ended: AtomicBool,
+    /// Whether the request of the running call was read to its end: what comes then is not its body.
+    request_whole: AtomicBool,
 }
 
 /// One call on a connection, from its head to the drop of its response body.
@@ -36,7 +38,13 @@ impl ConnectionState {
     /// Counts a call in.
     pub(crate) fn begin(self: &Arc<Self>) -> ActiveCall {
         self.active.fetch_add(1, Ordering::Relaxed);
+        self.request_whole.store(false, Ordering::Relaxed);
         ActiveCall(self.clone())
+    }
+
+    /// The request of the running call was read to its end.
+    pub(crate) fn request_is_whole(&self) {
+        self.request_whole.store(true, Ordering::Relaxed);
     }
 
     fn is_active(&self) -> bool {
@@ -188,11 +196,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         self.read_deadline.set_after(self.timeouts.keep_alive);
     }
 
-    /// While a call runs, notices that the client has gone, so that the call is dropped.
+    /// While a call runs whose request was read to its end, notices that the client has gone, so that the call is
+    /// dropped. Before that hyper reads the body itself, and notices too.
     ///
     /// hyper would do so itself by reading ahead, into a buffer of 16 KiB that an open stream would then keep.
     fn watch_client(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if !self.early.is_empty() || matches!(self.reading, Reading::Http2) {
+        let whole = self.state.request_whole.load(Ordering::Relaxed);
+        if !whole || !self.early.is_empty() || matches!(self.reading, Reading::Http2) {
             return Ok(());
         }
         let mut bytes = [0; 512];
@@ -390,5 +400,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         let this = self.get_mut();
         std::task::ready!(this.poll_farewell(context))?;
         Pin::new(&mut this.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn watching_for_a_client_that_leaves_does_not_take_its_body() {
+        let (ours, mut theirs) = duplex(1 << 20);
+        let state = Arc::new(ConnectionState::default());
+        let mut guard = Guard::new(ours, state.clone(), ClientTimeouts::default());
+        theirs.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap();
+        assert_eq!(guard.sniff().await.unwrap(), Protocol::Http1);
+        let mut head = [0; 64];
+        assert_eq!(guard.read(&mut head).await.unwrap(), 19);
+        let _call = state.begin();
+        theirs.write_all(&[b'x'; 100_000]).await.unwrap();
+        guard.flush().await.unwrap();
+        assert!(guard.early.is_empty(), "a body is hyper's to read, in large pieces");
+        let mut body = vec![0; 100_000];
+        guard.read_exact(&mut body).await.unwrap();
+        state.request_is_whole();
+        guard.flush().await.unwrap();
+        drop(theirs);
+        assert!(guard.flush().await.is_err(), "gone");
     }
 }
