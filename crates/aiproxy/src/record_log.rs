@@ -20,7 +20,7 @@ use crate::record_line;
 /// How long a record may lie in the buffer.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// With this much waiting it is written at once, while it is still in the processor's cache.
-const FLUSH_BYTES: usize = 64 << 10;
+const FLUSH_BYTES: usize = 256 << 10;
 /// Most bytes waiting; some 60,000 records.
 const BUFFER_LIMIT: usize = 32 << 20;
 
