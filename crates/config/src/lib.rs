@@ -4,7 +4,7 @@
 //! text ─ parse ─ tree with positions ─ schema_check ─ form ─ compile ─ snapshot
 //! ```
 //!
-//! Nothing here reads the environment or the clock: both are handed in. Only [`load`] touches files.
+//! Nothing here reads the environment or the clock: both are handed in. Only [`load()`] touches files.
 
 mod compile;
 mod context;
