@@ -20,7 +20,7 @@ use aiproxy_config::key_digest;
 use aiproxy_config::snapshot::{ProxyKey, Snapshot};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time;
-use aiproxy_llm::dialect::{Dialect, Operation, Route, classify};
+use aiproxy_llm::dialect::{Dialect, ModelPlace, Operation, Route, classify};
 use aiproxy_llm::meter::{HideUsageChunk, Meter, MeterKind};
 use aiproxy_llm::peek::{apply_edits, form_model_edit, model_edit, usage_injection};
 use aiproxy_llm::usage::UsageSource;
@@ -104,7 +104,7 @@ async fn call(
 
     let model = model_asked(route, &prepared, parts.uri.query());
     record.model_asked = model.as_deref().map(bounded);
-    permit_model(&caller, model.as_deref(), route::depends_on_model(&channels))?;
+    permit_model(&caller, model.as_deref(), route, route::depends_on_model(&channels))?;
     let target = route::choose(channels, model.as_deref(), |below| fastrand::u32(..below)).map_err(no_route)?;
 
     let hides_usage = asks_for_usage(snapshot, route, &prepared);
@@ -250,12 +250,19 @@ fn model_asked(route: &Route<'_>, prepared: &PreparedBody, query: Option<&str>) 
     Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-fn permit_model(caller: &Caller<'_>, model: Option<&str>, routing_needs_it: bool) -> Result<(), Refusal> {
+/// A model that cannot be seen (an encoded body, one too large to look into, no JSON) is not allowed either where the
+/// key or the channels are limited to certain models.
+fn permit_model(
+    caller: &Caller<'_>,
+    model: Option<&str>,
+    route: &Route<'_>,
+    routing_needs_it: bool,
+) -> Result<(), Refusal> {
     let lists = [&caller.user.models, &caller.key.models];
     let restricted = lists.iter().any(|list| !list.is_empty());
     let Some(model) = model else {
-        return if restricted && routing_needs_it {
-            let message = "This call must name a model: the proxy key is limited to certain models.";
+        return if (restricted || routing_needs_it) && route.model_place() != ModelPlace::Nowhere {
+            let message = "This call must name a model in plain JSON or a form: the proxy key or its channels are limited to certain models.";
             Err(Refusal::new(http::StatusCode::BAD_REQUEST, "model_required", message))
         } else {
             Ok(())

@@ -156,3 +156,17 @@ async fn a_reload_decides_about_new_calls_and_leaves_running_ones_alone() {
     let ends: Vec<_> = gateway.records().await.iter().map(|record| record["end"].clone()).collect();
     assert_eq!(ends, ["complete", "complete"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_cannot_be_seen_does_not_pass_a_limit_on_models() {
+    let chat = "/v1/chat/completions";
+    let encoded =
+        post(chat, "pk-narrow", "not readable").replace("content-type", "content-encoding: gzip\r\ncontent-type");
+    for request in [encoded, post(chat, "pk-narrow", "{}"), post(chat, "pk-narrow", "{not json")] {
+        let (status, code, _) = refusal(&request).await;
+        assert_eq!((status, code.as_str()), (400, "model_required"), "{request}");
+    }
+    let upstream = Upstream::new([vec![Step::Request, Step::json(200, "{}")]]);
+    let listing = TestGateway::new(MANY, &upstream).call(&get("/v1/models", "pk-narrow")).await;
+    assert_eq!(listing.status, 200, "a call that names no model by nature is no way around the limit");
+}
