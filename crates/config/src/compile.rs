@@ -9,13 +9,17 @@ mod credentials;
 mod endpoint;
 mod group;
 mod headers;
+mod health;
 mod key;
+mod limits;
 mod models;
+mod rate;
 mod system;
 mod user;
 
 use std::sync::Arc;
 
+use self::system::Process;
 use crate::context::Context;
 use crate::not_enforced;
 use crate::snapshot::Snapshot;
@@ -35,10 +39,10 @@ pub(crate) fn compile(sections: Sections, context: &mut Context<'_>) -> Snapshot
     let named = [("users", &users), ("channels", &channels), ("groups", &groups), ("system", &system)];
     not_enforced::warn(&named, &mut context.problems);
 
-    let system = system::compile(system, context);
+    let Process { system, failover } = system::compile(system, context);
     let mut channels = channel::compile(channels, context);
     let groups = group::compile(groups, &channels, context);
-    let users = user::compile(users, &mut channels, &groups, context);
+    let users = user::compile(users, &mut channels, &groups, failover, context);
     channels.warn_unused(users.users.len(), context);
 
     Snapshot {
@@ -46,6 +50,7 @@ pub(crate) fn compile(sections: Sections, context: &mut Context<'_>) -> Snapshot
         keys: users.keys,
         channels: channels.channels.into_iter().flatten().map(Arc::new).collect(),
         channel_by_id: channels.index_by_id,
+        limited: std::mem::take(&mut context.limited),
         system,
     }
 }

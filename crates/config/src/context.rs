@@ -1,4 +1,5 @@
-//! What every step from tree to snapshot needs at hand: where to report, what to fill secrets in from, what time it is.
+//! What every step from tree to snapshot needs at hand: where to report, what to fill secrets in from, what time it is,
+//! which limits there are.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use aiproxy_core::Secret;
 use aws_lc_rs::digest::{Context as Digest, SHA256};
 
 use crate::problem::Problems;
+use crate::snapshot::Limited;
 use crate::tree::Place;
 
 /// Looks up an environment variable. Only the `aiproxy` binary knows the real ones.
@@ -22,6 +24,8 @@ const MAX_SIDE_FILE_BYTES: usize = 1 << 20;
 pub(crate) struct Context<'run> {
     pub(crate) problems: Problems,
     pub(crate) now_ms: u64,
+    /// Everything with limits so far; they are written in many places, and the snapshot has them in one.
+    pub(crate) limited: Vec<Limited>,
     environment: Environment<'run>,
     read_file: ReadFile<'run>,
     /// What relative paths are relative to.
@@ -41,6 +45,7 @@ impl<'run> Context<'run> {
         Self {
             problems: Problems::default(),
             now_ms,
+            limited: Vec::new(),
             environment,
             read_file,
             directory: directory.to_owned(),

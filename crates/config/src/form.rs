@@ -4,8 +4,10 @@
 //! means. Nothing is looked up or opened here.
 
 mod channel;
+mod health;
 mod limits;
 mod log;
+mod rate;
 mod rules;
 mod shape;
 mod system;
@@ -16,13 +18,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use channel::{ChannelForm, CredentialForm, EndpointForm, HeadersForm, KindForm, TimeoutsForm, UpstreamTlsForm};
+pub use health::{HealthForm, ProbeForm, ProbeKindForm};
 pub use limits::{LimitsForm, QuotaForm, QuotaPeriod, QuotaUnit};
 pub use log::{LogFileChoice, LogFileForm, LogForm};
+pub use rate::{BadCredentialsForm, RateForm, RateLimitForm, RetryBudgetForm};
 pub use rules::{ModelEntry, ModelsForm};
-pub use shape::{Any, OneOrMany, Pairs};
+pub use shape::{Any, OneOrMany, Pairs, Switch, Switchable};
 pub use system::{
-    AdminForm, ClientAbort, ClientTimeoutsForm, LogLevel, OpenStats, RateForm, RateLimitForm, SecretsForm,
-    ServerTlsForm, SystemForm,
+    AdminForm, ClientAbort, ClientTimeoutsForm, LogLevel, OpenStats, SecretsForm, ServerTlsForm, SystemForm,
 };
 pub use text::{BaseUrl, Listen, Network, Size, Span, Timestamp, UrlPath};
 pub use user::{GroupForm, ProxyKeyForm, UserForm};

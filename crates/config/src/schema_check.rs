@@ -1,7 +1,8 @@
 //! The tree against the schema: unknown fields, wrong types, wrong words, numbers out of range. All of them at once.
 //!
 //! Understands the part of JSON Schema that schemars writes for our forms: `$ref`, `anyOf`, `oneOf`, `type`, `const`,
-//! `enum`, `properties`, `required`, `additionalProperties`, `items`, `minimum`, `maximum`, and our `format`s.
+//! `enum`, `properties`, `required`, `additionalProperties`, `items`, `minimum`, `exclusiveMinimum`, `maximum`, our
+//! `format`s, and `x-instead`: what to write instead of a number that is too small.
 
 use serde_json::Value as Json;
 
@@ -161,8 +162,13 @@ fn check_number(node: &Node, schema: &Json) -> Result<(), String> {
         Some("uint32") => Some(f64::from(u32::MAX)),
         _ => None,
     };
+    let instead = schema.get("x-instead").and_then(Json::as_str);
+    let instead = instead.map(|instead| format!("; {instead}")).unwrap_or_default();
     if let Some(minimum) = bound("minimum").filter(|minimum| number < *minimum) {
-        return Err(format!("must not be less than {minimum}"));
+        return Err(format!("must not be less than {minimum}{instead}"));
+    }
+    if let Some(minimum) = bound("exclusiveMinimum").filter(|minimum| number <= *minimum) {
+        return Err(format!("must be more than {minimum}{instead}"));
     }
     match bound("maximum").or(largest).filter(|maximum| number > *maximum) {
         Some(maximum) => Err(format!("must not be more than {maximum}")),
@@ -184,6 +190,8 @@ fn wrong_type(alternatives: &[&Json], node: &Node) -> String {
     for schema in alternatives {
         for name in types(schema) {
             let name = match name {
+                // The words beside a switch say the same as true and false.
+                "string" if schema.get("enum").is_some() && expected.contains(&"true or false") => continue,
                 "string" => "text",
                 "integer" => "a whole number",
                 "number" => "a number",

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub channels: Vec<Arc<Channel>>,
     /// Index of each channel by its id.
     pub channel_by_id: HashMap<Box<str>, usize>,
+    /// Everything that has limits of its own. Users, keys, channels and credentials point here by index.
+    pub limited: Vec<Limited>,
     /// Settings of the process.
     pub system: System,
 }
@@ -38,6 +40,44 @@ pub enum Status {
     Active,
     /// Switched off.
     Disabled,
+}
+
+/// Something with limits of its own. What was used of them is counted under `scope` and `id`, so that a reload that
+/// changes the limits does not start the count anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// What kind of thing it is.
+    pub scope: Scope,
+    /// Its id; for a credential `channel/credential`.
+    pub id: Box<str>,
+    /// How fast it may be used. At least one limit is set.
+    pub limits: Limits,
+}
+
+/// What a limit belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// A proxy key.
+    Key,
+    /// A user: all its keys together.
+    User,
+    /// A group: all its members together.
+    Group,
+    /// A channel: all its credentials together.
+    Channel,
+    /// One credential of a channel.
+    Credential,
+}
+
+/// How fast calls may come. `None` does not limit; 0 never occurs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls started in any 60 s.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens, input and output together, in any 60 s.
+    pub tokens_per_minute: Option<u64>,
+    /// Calls running at once.
+    pub concurrent: Option<u64>,
 }
 
 /// A person or product.
@@ -57,6 +97,8 @@ pub struct User {
     pub models: Box<[Box<str>]>,
     /// Allowed client networks; empty means any. A call must satisfy the user's, every group's and the key's list.
     pub ip_allow: Box<[Box<[IpNet]>]>,
+    /// Indices into [`Snapshot::limited`]: the user's own limits first, then those of the user's groups.
+    pub limited: Box<[u32]>,
 }
 
 /// One secret a user holds.
@@ -76,6 +118,11 @@ pub struct ProxyKey {
     pub models: Box<[Box<str>]>,
     /// Allowed client networks; empty means any.
     pub ip_allow: Box<[IpNet]>,
+    /// Whether a failed call may move to another of the key's channels: as the key says, or else its user, or else the
+    /// system. Default false.
+    pub failover: bool,
+    /// Index into [`Snapshot::limited`], if the key has limits of its own.
+    pub limited: Option<u32>,
 }
 
 /// What kind of API an upstream speaks; decides where the credential goes and where its OpenAI-compatible root is.
@@ -132,6 +179,15 @@ pub struct Channel {
     pub timeouts: Timeouts,
     /// Extra connection attempts after one that provably did not arrive. Default 0.
     pub max_retries: u32,
+    /// Whether a call that was sent and then met silence or a reset may be sent again, although it may be charged
+    /// twice. Default false.
+    pub retry_ambiguous: bool,
+    /// When its credentials are left alone for a while; `None` means never.
+    pub health: Option<Health>,
+    /// Whether a conversation stays with one credential while that is healthy. Default false.
+    pub affinity: bool,
+    /// Index into [`Snapshot::limited`], if the channel has limits of its own.
+    pub limited: Option<u32>,
     /// Headers written to the upstream, after all others. Values may be secret.
     pub headers_set: Box<[(Box<str>, Secret)]>,
     /// Headers not sent to the upstream, lower case.
@@ -212,6 +268,79 @@ pub struct Credential {
     pub weight: u32,
     /// Whether it may be used.
     pub status: Status,
+    /// The first bytes of the key's SHA-256: tells a key that was exchanged from one that was kept.
+    pub fingerprint: u64,
+    /// Index into [`Snapshot::limited`], if the credential has limits of its own.
+    pub limited: Option<u32>,
+}
+
+/// When a credential, an endpoint or a whole channel is left alone for a while: `channels.<id>.health`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Failures in a row after which no more calls come. Default 5.
+    pub failures: u32,
+    /// Share of failed calls within `window` after which no more calls come, above 0 and at most 1. Default 0.5.
+    pub error_rate: f64,
+    /// Calls within `window` below which `error_rate` says nothing. Default 20.
+    pub minimum_calls: u32,
+    /// How far back `error_rate` looks. Default 30 s.
+    pub window: Duration,
+    /// How long the first pause is; each further one in a row is twice as long. Default 5 s.
+    pub cooldown: Duration,
+    /// The longest pause of our own making. Default 60 s. An upstream's `Retry-After` may ask for up to an hour.
+    pub max_cooldown: Duration,
+    /// Asking unasked.
+    pub probe: Option<Probe>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            error_rate: 0.5,
+            minimum_calls: 20,
+            window: Duration::from_secs(30),
+            cooldown: Duration::from_secs(5),
+            max_cooldown: Duration::from_secs(60),
+            probe: None,
+        }
+    }
+}
+
+/// An active health check: `channels.<id>.health.probe`. It never costs tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What is done.
+    pub kind: ProbeKind,
+    /// Time between two probes. Default 30 s.
+    pub interval: Duration,
+    /// How long one may take. Default 5 s.
+    pub timeout: Duration,
+    /// Failures in a row after which no more calls come. Default 3.
+    pub failures: u32,
+    /// Successes in a row after which calls come again. Default 2.
+    pub successes: u32,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            kind: ProbeKind::Connect,
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(5),
+            failures: 3,
+            successes: 2,
+        }
+    }
+}
+
+/// What an active health check does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// Opens a connection to each endpoint, with TLS where the endpoint has it.
+    Connect,
+    /// Asks for the list of models with each credential.
+    Models,
 }
 
 /// One entry of a channel's `models`.
@@ -285,6 +414,67 @@ pub struct System {
     pub usage_injection: bool,
     /// Where records are written.
     pub log: Log,
+    /// Calls running at once; more are answered 503 `overloaded`. Default `max_connections`.
+    pub max_in_flight: usize,
+    /// How fast calls may come before any key is looked at.
+    pub rate_limit: RateLimit,
+    /// How many calls may be sent a second time.
+    pub retry_budget: RetryBudget,
+    /// Largest request body in bytes that is held to be sent again. Default 32 MiB.
+    pub replay_limit: u64,
+}
+
+/// How fast calls may come before any key is looked at: `system.rate_limit`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RateLimit {
+    /// All calls together. Default none.
+    pub global: Option<Rate>,
+    /// Calls from one client address (IPv6: one /64 network). Default none.
+    pub per_ip: Option<Rate>,
+    /// What happens to an address that presents unknown keys again and again; `None` means nothing.
+    pub bad_credentials: Option<BadCredentials>,
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Calls per second on average; above 0.
+    pub requests_per_second: f64,
+    /// Calls at once: the size of the bucket; at least 1. Default twice the rate.
+    pub burst: u32,
+}
+
+/// When an address that presents unknown keys is refused: `system.rate_limit.bad_credentials`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadCredentials {
+    /// Unknown keys within `window` after which the address is refused. From a third of it on, answers come slower.
+    /// Default 30.
+    pub limit: u32,
+    /// Default 60 s.
+    pub window: Duration,
+    /// How long the address is refused. Default 60 s.
+    pub block: Duration,
+}
+
+impl Default for BadCredentials {
+    fn default() -> Self {
+        Self { limit: 30, window: Duration::from_secs(60), block: Duration::from_secs(60) }
+    }
+}
+
+/// How many calls may be sent a second time: `system.retry_budget`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryBudget {
+    /// Further attempts as a share of calls, from 0 to 1. Default 0.2.
+    pub share: f64,
+    /// Further attempts per second that are always allowed. Default 10.
+    pub per_second: f64,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { share: 0.2, per_second: 10.0 }
+    }
 }
 
 impl Default for System {
@@ -304,6 +494,10 @@ impl Default for System {
             shutdown_timeout: Duration::from_secs(30),
             usage_injection: true,
             log: Log::default(),
+            max_in_flight: 10_000,
+            rate_limit: RateLimit { bad_credentials: Some(BadCredentials::default()), ..RateLimit::default() },
+            retry_budget: RetryBudget::default(),
+            replay_limit: 32 << 20,
         }
     }
 }

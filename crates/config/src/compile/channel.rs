@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::checks::{check_id, deadline, status};
-use super::{credentials, endpoint, headers, models};
+use super::{credentials, endpoint, headers, health, limits, models};
 use crate::context::Context;
 use crate::form::ChannelForm;
 use crate::key_digest;
 use crate::read::read_checked;
-use crate::snapshot::{Channel, KeyDigest, Status, Timeouts};
+use crate::snapshot::{Channel, KeyDigest, Scope, Status, Timeouts};
 use crate::tree::{Mark, Node, Place};
 
 /// All channels, and what is needed to check those who refer to them.
@@ -85,11 +85,12 @@ pub(super) fn compile(section: Node, context: &mut Context<'_>) -> Channels {
     compiled
 }
 
-fn channel(place: &Place<'_>, id: &str, form: ChannelForm, context: &mut Context<'_>) -> Channel {
+fn channel(place: &Place<'_>, id: &str, mut form: ChannelForm, context: &mut Context<'_>) -> Channel {
     let status = status(place, form.status.as_deref(), &mut context.problems);
     let route = endpoint::Route::compile(place, &form, context);
     let endpoints = endpoint::endpoints(place, &form, status, &route, context);
-    let credentials = credentials::compile(place, &form, status, context);
+    let limited = limits::add(Scope::Channel, id, form.limits.take(), context);
+    let credentials = credentials::compile(place, id, &mut form, status, context);
     let timeouts = timeouts(place, &form, context);
     let headers = headers::compile(&place.key("headers"), form.headers, context);
     if let Some(user_agent) = &form.user_agent {
@@ -111,6 +112,10 @@ fn channel(place: &Place<'_>, id: &str, form: ChannelForm, context: &mut Context
         websocket_endpoints: headers::paths(&place.key("websocket_endpoints"), form.websocket_endpoints, context),
         timeouts,
         max_retries: form.max_retries.unwrap_or(0),
+        retry_ambiguous: form.retry_ambiguous.unwrap_or(false),
+        health: health::compile(&place.key("health"), form.health, &mut context.problems),
+        affinity: form.affinity.is_some_and(|affinity| affinity.0),
+        limited,
         headers_set: headers.set,
         headers_remove: headers.remove,
         user_agent: form.user_agent.map(Into::into),

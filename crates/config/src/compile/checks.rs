@@ -1,6 +1,7 @@
 //! Checks that several kinds of entry share: ids, references, statuses, deadlines, header text.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::context::Context;
@@ -94,6 +95,33 @@ pub(super) fn deadline(
     duration
 }
 
+/// A length of time that must be within `bounds` where it is written.
+pub(super) fn within(
+    place: &Place<'_>,
+    written: Option<Span>,
+    default: Duration,
+    bounds: RangeInclusive<Duration>,
+    problems: &mut Problems,
+) -> Duration {
+    let Some(Span(duration)) = written else {
+        return default;
+    };
+    if !bounds.contains(&duration) {
+        let (least, most) = (as_written(*bounds.start()), as_written(*bounds.end()));
+        problems.error(place, format!("must be between {least} and {most}"));
+    }
+    duration
+}
+
+/// A length of time as one would write it: `100ms`, `90s`, `1h`.
+pub(super) fn as_written(duration: Duration) -> String {
+    match duration.as_secs() {
+        _ if duration.subsec_millis() > 0 => format!("{}ms", duration.as_millis()),
+        seconds if seconds > 0 && seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        seconds => format!("{seconds}s"),
+    }
+}
+
 /// Whether `text` may stand in a header as it is: visible ASCII, with spaces only inside (RFC 9110 §5.5).
 pub(super) fn is_header_text(text: &str) -> bool {
     text.trim_matches([' ', '\t']) == text && text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
@@ -105,12 +133,5 @@ pub(super) fn check_key_text(place: &Place<'_>, key: &str, context: &mut Context
         context
             .problems
             .error(place, "a key has only visible ASCII characters: no spaces, line breaks or letters beyond");
-    }
-}
-
-/// Reports a list in which every weight is 0.
-pub(super) fn check_weights(place: &Place<'_>, mut weights: impl Iterator<Item = u32>, problems: &mut Problems) {
-    if weights.all(|weight| weight == 0) {
-        problems.error(place, "every `weight` is 0, so none would ever be used");
     }
 }

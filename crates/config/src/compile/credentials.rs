@@ -4,21 +4,24 @@ use std::collections::HashMap;
 
 use aiproxy_core::Secret;
 
-use super::checks::{check_id, check_key_text, check_weights, status};
+use super::checks::{check_id, check_key_text, status};
+use super::limits;
 use crate::context::Context;
-use crate::form::ChannelForm;
-use crate::snapshot::{Credential, Status};
+use crate::form::{ChannelForm, CredentialForm};
+use crate::key_digest;
+use crate::snapshot::{Credential, KeyDigest, Scope, Status};
 use crate::tree::{Mark, Place};
 
 /// All credentials of a channel. None is reported, unless the channel is switched off.
 pub(super) fn compile(
     place: &Place<'_>,
-    form: &ChannelForm,
+    channel_id: &str,
+    form: &mut ChannelForm,
     channel_status: Status,
     context: &mut Context<'_>,
 ) -> Box<[Credential]> {
     let is_active = channel_status == Status::Active;
-    match (&form.api_key, &form.credentials) {
+    match (&form.api_key, form.credentials.take()) {
         (Some(_), Some(_)) => {
             let place = place.key("credentials");
             context.problems.error(&place, "write either `api_key` or `credentials`, not both");
@@ -29,11 +32,18 @@ pub(super) fn compile(
                 return Box::default();
             }
             let key = api_key(&place.key("api_key"), key, context);
-            key.map(|api_key| Credential { id: "default".into(), api_key, weight: 1, status: Status::Active })
-                .into_iter()
-                .collect()
+            key.map(|key| Credential {
+                id: "default".into(),
+                fingerprint: key.fingerprint(),
+                api_key: key.text,
+                weight: 1,
+                status: Status::Active,
+                limited: None,
+            })
+            .into_iter()
+            .collect()
         }
-        (None, Some(list)) if !list.is_empty() => several(place, list, is_active, context),
+        (None, Some(list)) if !list.is_empty() => several(place, channel_id, list, is_active, context),
         _ => {
             let is_broken = place.is_broken("api_key") || place.is_broken("credentials");
             if is_active && !is_broken {
@@ -47,41 +57,82 @@ pub(super) fn compile(
 
 fn several(
     place: &Place<'_>,
-    list: &[crate::form::CredentialForm],
+    channel_id: &str,
+    list: Vec<CredentialForm>,
     is_active: bool,
     context: &mut Context<'_>,
 ) -> Box<[Credential]> {
     let list_place = place.key("credentials");
-    let mut ids: HashMap<String, Mark> = HashMap::new();
-    let mut credentials = Vec::with_capacity(list.len());
-    for (index, form) in list.iter().enumerate() {
+    let count = list.len();
+    let mut seen = Seen::default();
+    let mut credentials = Vec::with_capacity(count);
+    for (index, form) in list.into_iter().enumerate() {
         let place = list_place.index(index);
-        let id = form.id.clone().unwrap_or_else(|| format!("credential-{}", index + 1));
-        let id_place = place.key("id");
-        check_id(&id_place, &id, &mut context.problems);
-        if let Some(first) = ids.insert(id.clone(), id_place.mark()) {
-            let first = context.problems.describe(first, id_place.mark());
-            context.problems.error(&id_place, format!("the id `{id}` is used twice in this channel; first at {first}"));
-        }
+        let id = form.id.unwrap_or_else(|| format!("credential-{}", index + 1));
+        seen.check_id(&place.key("id"), &id, context);
+        let limited = limits::add(Scope::Credential, &format!("{channel_id}/{id}"), form.limits, context);
         let status = status(&place, form.status.as_deref(), &mut context.problems);
-        if let Some(api_key) = api_key(&place.key("api_key"), &form.api_key, context) {
-            credentials.push(Credential { id: id.into(), api_key, weight: form.weight.unwrap_or(1), status });
+        let place = place.key("api_key");
+        if let Some(key) = api_key(&place, &form.api_key, context) {
+            seen.check_key(&place, &key, context);
+            credentials.push(Credential {
+                id: id.into(),
+                fingerprint: key.fingerprint(),
+                api_key: key.text,
+                weight: form.weight.unwrap_or(1),
+                status,
+                limited,
+            });
         }
     }
-    let active = |credential: &&Credential| credential.status == Status::Active;
-    if credentials.len() == list.len() && is_active {
-        if credentials.iter().any(|credential| active(&credential)) {
-            let weights = credentials.iter().filter(active).map(|credential| credential.weight);
-            check_weights(&list_place, weights, &mut context.problems);
-        } else {
-            context.problems.warning(&list_place, "every credential is switched off, so the channel answers nobody");
-        }
+    let is_any_active = credentials.iter().any(|credential| credential.status == Status::Active);
+    if credentials.len() == count && is_active && !is_any_active {
+        context.problems.warning(&list_place, "every credential is switched off, so the channel answers nobody");
     }
     credentials.into()
 }
 
-fn api_key(place: &Place<'_>, written: &Secret, context: &mut Context<'_>) -> Option<Secret> {
-    let key = context.expand(place, written)?;
-    check_key_text(place, key.expose(), context);
-    Some(key)
+/// Where each id and each key of a channel was written first.
+#[derive(Default)]
+struct Seen {
+    ids: HashMap<String, Mark>,
+    keys: HashMap<KeyDigest, Mark>,
+}
+
+impl Seen {
+    fn check_id(&mut self, place: &Place<'_>, id: &str, context: &mut Context<'_>) {
+        check_id(place, id, &mut context.problems);
+        if let Some(first) = self.ids.insert(id.to_owned(), place.mark()) {
+            let first = context.problems.describe(first, place.mark());
+            context.problems.error(place, format!("the id `{id}` is used twice in this channel; first at {first}"));
+        }
+    }
+
+    /// The same key twice would fail twice, and be limited and left alone as if it were two.
+    fn check_key(&mut self, place: &Place<'_>, key: &Key, context: &mut Context<'_>) {
+        if let Some(first) = self.keys.get(&key.digest) {
+            let first = context.problems.describe(*first, place.mark());
+            context.problems.error(place, format!("the same key is written twice in this channel; first at {first}"));
+            return;
+        }
+        self.keys.insert(key.digest, place.mark());
+    }
+}
+
+/// A real key with its secret filled in.
+struct Key {
+    text: Secret,
+    digest: KeyDigest,
+}
+
+impl Key {
+    fn fingerprint(&self) -> u64 {
+        self.digest.iter().take(8).fold(0, |fingerprint, byte| fingerprint << 8 | u64::from(*byte))
+    }
+}
+
+fn api_key(place: &Place<'_>, written: &Secret, context: &mut Context<'_>) -> Option<Key> {
+    let text = context.expand(place, written)?;
+    check_key_text(place, text.expose(), context);
+    Some(Key { digest: key_digest(text.expose()), text })
 }

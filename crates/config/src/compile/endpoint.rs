@@ -2,7 +2,6 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::checks::check_weights;
 use crate::context::Context;
 use crate::form::{BaseUrl, ChannelForm, KindForm};
 use crate::snapshot::{Endpoint, Kind, OutboundProxy, Status, Tls};
@@ -81,9 +80,7 @@ pub(super) fn endpoints(
         }
         (Some(BaseUrl(url)), None) => Box::new([route.endpoint(url, 1)]),
         (None, Some(list)) if !list.is_empty() => {
-            let weights = list.iter().map(|item| item.weight.unwrap_or(1));
-            check_weights(&place.key("endpoints"), weights.clone(), problems);
-            list.iter().zip(weights).map(|(item, weight)| route.endpoint(&item.base_url.0, weight)).collect()
+            list.iter().map(|item| route.endpoint(&item.base_url.0, item.weight.unwrap_or(1))).collect()
         }
         _ => {
             let is_broken = place.is_broken("base_url") || place.is_broken("endpoints");

@@ -1,4 +1,5 @@
-//! `groups`: what their members gain and must satisfy. Groups dissolve here; the snapshot only knows users.
+//! `groups`: what their members gain and must satisfy. Groups dissolve here; the snapshot only knows
+//! users, and the limits they share.
 
 use std::collections::HashMap;
 
@@ -6,9 +7,11 @@ use ipnet::IpNet;
 
 use super::channel::Channels;
 use super::checks::{check_id, model_patterns, networks, references};
+use super::limits;
 use crate::context::Context;
 use crate::form::GroupForm;
 use crate::read::read_checked;
+use crate::snapshot::Scope;
 use crate::tree::{Node, Place};
 
 /// All groups.
@@ -25,6 +28,7 @@ pub(super) struct Group {
     pub(super) channels: Vec<usize>,
     pub(super) models: Box<[Box<str>]>,
     pub(super) ip_allow: Box<[IpNet]>,
+    pub(super) limited: Option<u32>,
 }
 
 /// Compiles the section. A wrong entry becomes an empty group, so that references to it are still known.
@@ -37,17 +41,19 @@ pub(super) fn compile(section: Node, channels: &Channels, context: &mut Context<
         let form = read_checked::<GroupForm>(&section_place, &mut entry, "Group", &mut context.problems);
         let place = section_place.entry(&entry).at(entry.key_mark);
         check_id(&place, &entry.key, &mut context.problems);
-        groups.push(form.map_or_else(Group::default, |form| group(&place, form, channels, context)));
+        groups.push(form.map_or_else(Group::default, |form| group(&place, &entry.key, form, channels, context)));
     }
     Groups { groups, index_by_id }
 }
 
-fn group(place: &Place<'_>, form: GroupForm, channels: &Channels, context: &mut Context<'_>) -> Group {
+fn group(place: &Place<'_>, id: &str, form: GroupForm, channels: &Channels, context: &mut Context<'_>) -> Group {
+    let limited = limits::add(Scope::Group, id, form.limits, context);
     let problems = &mut context.problems;
     Group {
         is_known: !place.is_broken("channels"),
         channels: references(&place.key("channels"), &form.channels, &channels.index_by_id, "channel", problems),
         models: model_patterns(&place.key("models"), form.models, problems),
         ip_allow: networks(form.ip_allow),
+        limited,
     }
 }

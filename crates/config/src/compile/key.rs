@@ -7,9 +7,10 @@ use aiproxy_core::Secret;
 
 use super::channel::Channels;
 use super::checks::{check_id, check_key_text, model_patterns, networks, references, status};
+use super::limits;
 use crate::context::Context;
 use crate::form::{ProxyKeyForm, Timestamp};
-use crate::snapshot::{KeyDigest, ProxyKey, Status, User};
+use crate::snapshot::{KeyDigest, ProxyKey, Scope, Status, User};
 use crate::tree::{Mark, Place};
 use crate::{glob_match, key_digest};
 
@@ -29,6 +30,8 @@ pub(super) struct Owner<'run> {
     pub(super) user: &'run User,
     /// Whether the user's channels and models are what was meant.
     pub(super) is_known: bool,
+    /// What the user, or else the system, says of failover.
+    pub(super) failover: bool,
     pub(super) channels: &'run Channels,
 }
 
@@ -49,6 +52,8 @@ impl Keys {
             channels: None,
             models: Box::default(),
             ip_allow: Box::default(),
+            failover: owner.failover,
+            limited: None,
         };
         self.check_unique(place, &key.id, context);
         warn_if_useless(place, &key, owner, context);
@@ -67,6 +72,7 @@ impl Keys {
         let id: Box<str> = form.id.unwrap_or_else(|| format!("{}-{number}", owner.user.id)).into();
         check_id(&place.key("id"), &id, &mut context.problems);
         self.check_unique(&place.key("id"), &id, context);
+        let limited = limits::add(Scope::Key, &id, form.limits, context);
         let key = ProxyKey {
             id,
             user: owner.index,
@@ -75,6 +81,8 @@ impl Keys {
             channels: form.channels.map(|names| own_channels(&place.key("channels"), &names, owner, context)),
             models: own_models(&place.key("models"), form.models, owner, context),
             ip_allow: networks(form.ip_allow),
+            failover: form.failover.unwrap_or(owner.failover),
+            limited,
         };
         warn_if_useless(place, &key, owner, context);
         self.add(&place.key("key"), &form.key, key, owner.channels, context);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use aiproxy_core::Secret;
 
 use super::checks::{check_key_text, deadline};
+use super::rate::{rate_limit, retry_budget};
 use crate::context::Context;
 use crate::form::{ClientTimeoutsForm, LogFileChoice, LogFileForm, LogForm, ServerTlsForm, SystemForm};
 use crate::read::read_checked;
@@ -15,13 +16,24 @@ use crate::tree::{Entry, Node, Place};
 const WELL_KNOWN_TOKENS: &[&str] =
     &["admin", "administrator", "changeme", "change-me", "default", "letmein", "password", "root", "secret", "test"];
 
+/// What the section means.
+#[derive(Default)]
+pub(super) struct Process {
+    pub(super) system: System,
+    /// Stands in where neither a key nor its user says; part of each key in the snapshot.
+    pub(super) failover: bool,
+}
+
 /// Compiles the section. Where it is wrong, the defaults stand in.
-pub(super) fn compile(section: Node, context: &mut Context<'_>) -> System {
+pub(super) fn compile(section: Node, context: &mut Context<'_>) -> Process {
     let mark = section.mark;
     let mut entry = Entry { key: "system".into(), key_mark: mark, node: section };
     let form = read_checked::<SystemForm>(&Place::ROOT, &mut entry, "System", &mut context.problems);
     let place = Place::section("system", mark, Some(&entry.node));
-    form.map_or_else(System::default, |form| system(&place, form, context))
+    let Some(form) = form else {
+        return Process::default();
+    };
+    Process { failover: form.failover.unwrap_or(false), system: system(&place, form, context) }
 }
 
 fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> System {
@@ -40,9 +52,12 @@ fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> Sys
     }
     let data_dir = context.resolve(form.data_dir.as_deref().unwrap_or("data"));
     let tls = form.tls.map(|tls| server_tls(&place.key("tls"), tls, context));
-    if form.body_limit.is_some_and(|size| size.0 == 0) {
-        context.problems.error(&place.key("body_limit"), "must be more than 0");
+    for (name, size) in [("body_limit", form.body_limit), ("replay_limit", form.replay_limit)] {
+        if size.is_some_and(|size| size.0 == 0) {
+            context.problems.error(&place.key(name), "must be more than 0");
+        }
     }
+    let max_connections = form.max_connections.map_or(default.max_connections, |count| count as usize);
     let problems = &mut context.problems;
     System {
         listen,
@@ -57,7 +72,7 @@ fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> Sys
             problems,
         ),
         log_level: form.log_level.map_or(default.log_level, |level| level.as_str().into()),
-        max_connections: form.max_connections.map_or(default.max_connections, |count| count as usize),
+        max_connections,
         trusted_proxies: super::checks::networks(form.trusted_proxies),
         body_limit: form.body_limit.map_or(default.body_limit, |size| size.0),
         client_timeouts: client_timeouts(&place.key("timeouts"), form.timeouts.unwrap_or_default(), context),
@@ -69,6 +84,10 @@ fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> Sys
         ),
         usage_injection: form.usage_injection.unwrap_or(default.usage_injection),
         log: log(&place.key("log"), form.log.unwrap_or_default(), context),
+        max_in_flight: form.max_in_flight.map_or(max_connections, |count| count as usize),
+        rate_limit: rate_limit(&place.key("rate_limit"), form.rate_limit, &mut context.problems),
+        retry_budget: retry_budget(form.retry_budget),
+        replay_limit: form.replay_limit.map_or(default.replay_limit, |size| size.0),
     }
 }
 

@@ -7,10 +7,11 @@ use super::channel::Channels;
 use super::checks::{check_id, model_patterns, networks, references, status};
 use super::group::{Group, Groups};
 use super::key::{Keys, Owner};
+use super::limits;
 use crate::context::Context;
 use crate::form::UserForm;
 use crate::read::read_checked;
-use crate::snapshot::{KeyDigest, ProxyKey, Status, User};
+use crate::snapshot::{KeyDigest, ProxyKey, Scope, Status, User};
 use crate::tree::{Node, Place};
 
 /// All users and their keys.
@@ -19,8 +20,14 @@ pub(super) struct Users {
     pub(super) keys: HashMap<KeyDigest, Arc<ProxyKey>>,
 }
 
-/// Compiles the section.
-pub(super) fn compile(section: Node, channels: &mut Channels, groups: &Groups, context: &mut Context<'_>) -> Users {
+/// Compiles the section. `failover` stands in where neither a key nor its user says.
+pub(super) fn compile(
+    section: Node,
+    channels: &mut Channels,
+    groups: &Groups,
+    failover: bool,
+    context: &mut Context<'_>,
+) -> Users {
     let section_place = Place::section("users", section.mark, None);
     let entries = section.into_entries();
     let mut users = Vec::with_capacity(entries.len());
@@ -33,6 +40,7 @@ pub(super) fn compile(section: Node, channels: &mut Channels, groups: &Groups, c
             continue;
         };
         let (short_key, full_keys) = (form.proxy_key.take(), std::mem::take(&mut form.proxy_keys));
+        let failover = form.failover.unwrap_or(failover);
         let is_known = is_known(&place, &form, groups);
         let user = user(&place, &entry.key, form, channels, groups, context);
         channels.mark_used(&user.channels);
@@ -40,7 +48,7 @@ pub(super) fn compile(section: Node, channels: &mut Channels, groups: &Groups, c
         if short_key.is_none() && full_keys.is_empty() && !has_broken_keys && user.status == Status::Active {
             context.problems.warning(&place, "the user has no `proxy_key` and cannot call");
         }
-        let owner = Owner { index: users.len(), user: &user, is_known, channels: &*channels };
+        let owner = Owner { index: users.len(), user: &user, is_known, failover, channels: &*channels };
         if let Some(written) = short_key {
             keys.add_short(&place.key("proxy_key"), &written, owner, context);
         }
@@ -91,6 +99,7 @@ fn user(
     if models.is_empty() {
         models = member_of.iter().flat_map(|group| group.models.iter().cloned()).collect();
     }
+    let own_limits = limits::add(Scope::User, id, form.limits, context);
     let own_networks = networks(form.ip_allow);
     let all_networks = std::iter::once(own_networks).chain(member_of.iter().map(|group| group.ip_allow.clone()));
     User {
@@ -101,5 +110,6 @@ fn user(
         channels: allowed.into(),
         models,
         ip_allow: all_networks.filter(|networks| !networks.is_empty()).collect(),
+        limited: own_limits.into_iter().chain(member_of.iter().filter_map(|group| group.limited)).collect(),
     }
 }

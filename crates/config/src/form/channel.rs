@@ -4,7 +4,7 @@ use aiproxy_core::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Any, BaseUrl, LimitsForm, ModelsForm, Pairs, QuotaForm, Span, UrlPath};
+use super::{Any, BaseUrl, HealthForm, LimitsForm, ModelsForm, Pairs, QuotaForm, Span, Switch, Switchable, UrlPath};
 
 /// One upstream account.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -19,19 +19,19 @@ pub struct ChannelForm {
     pub status: Option<String>,
     /// Where it is: `https://host`, with port and path prefix if need be. The prefix is put before the caller's path.
     pub base_url: Option<BaseUrl>,
-    /// Several places instead of `base_url`, sharing load by weight.
+    /// Several places instead of `base_url`, sharing load by weight. A failed call may move to another of them.
     pub endpoints: Option<Vec<EndpointForm>>,
     /// Base of WebSocket calls (`wss://…`), if it is another one.
     pub websocket_url: Option<BaseUrl>,
     /// The real key. `${NAME}`, `env:NAME` and `file:/path` are filled in.
     pub api_key: Option<Secret>,
-    /// Several real keys instead of `api_key`, sharing load by weight.
+    /// Several real keys instead of `api_key`, sharing load by weight. A failed call may move to another of them.
     pub credentials: Option<Vec<CredentialForm>>,
-    /// Channels with a lower number are tried first. Default 0.
+    /// Channels with a lower number are used first; the others when none of those is left. Default 0.
     #[schemars(range(max = 1_000_000))]
     pub priority: Option<u32>,
-    /// Share of calls among channels of the same priority. Default 1.
-    #[schemars(range(max = 1_000_000))]
+    /// Share of calls among channels of the same priority, at least 1. Default 1.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-instead" = "write `status: disabled` to take it out"))]
     pub weight: Option<u32>,
     /// Models served: names and patterns (`gpt-*`), or a map of alias to real name. Default: all.
     pub models: Option<ModelsForm>,
@@ -49,7 +49,8 @@ pub struct ChannelForm {
     /// Further connection attempts after one that provably did not arrive. Default 0.
     #[schemars(range(max = 10))]
     pub max_retries: Option<u32>,
-    /// Also retry where the first attempt may have arrived, and may be charged twice. Default false.
+    /// Also send a call again that was sent and then met silence or a reset, although it may be charged twice.
+    /// Default false.
     pub retry_ambiguous: Option<bool>,
     /// Headers towards the upstream.
     pub headers: Option<HeadersForm>,
@@ -59,11 +60,13 @@ pub struct ChannelForm {
     pub proxy: Option<Secret>,
     /// How the upstream's certificate is judged.
     pub tls: Option<UpstreamTlsForm>,
-    /// Health checks.
-    pub health: Option<Any>,
-    /// Keeping a caller's calls on one credential and endpoint.
-    pub affinity: Option<Any>,
-    /// How fast the channel may be called.
+    /// When a credential or endpoint that fails is left alone for a while: `false` (or `off`) never, `true` by the
+    /// defaults of the fields below. Default true.
+    pub health: Option<Switchable<HealthForm>>,
+    /// Whether a conversation stays with one credential while that is healthy, for the sake of the provider's prompt
+    /// cache. Default false.
+    pub affinity: Option<Switch>,
+    /// How fast the channel may be called, all its credentials together.
     pub limits: Option<LimitsForm>,
     /// How much the channel may be used.
     pub quotas: Vec<QuotaForm>,
@@ -99,8 +102,8 @@ pub enum KindForm {
 pub struct EndpointForm {
     /// `https://host`, with port and path prefix if need be.
     pub base_url: BaseUrl,
-    /// Share of calls. Default 1; 0 takes it out.
-    #[schemars(range(max = 1_000_000))]
+    /// Share of calls, at least 1. Default 1.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-instead" = "to take it out, remove it from the list"))]
     pub weight: Option<u32>,
 }
 
@@ -110,15 +113,16 @@ pub struct EndpointForm {
 pub struct CredentialForm {
     /// Stable id that appears in records instead of the key. Default: `credential-1` and so on.
     pub id: Option<String>,
-    /// The real key. `${NAME}`, `env:NAME` and `file:/path` are filled in.
+    /// The real key, another one for each credential of the channel. `${NAME}`, `env:NAME` and `file:/path` are filled
+    /// in.
     pub api_key: Secret,
-    /// Share of calls. Default 1; 0 takes it out.
-    #[schemars(range(max = 1_000_000))]
+    /// Share of calls, at least 1. Default 1.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-instead" = "write `status: disabled` to take it out"))]
     pub weight: Option<u32>,
     /// `active`, or anything else to switch it off, e.g. `disabled`. Default `active`.
     #[schemars(example = &"active", example = &"disabled")]
     pub status: Option<String>,
-    /// How fast it may be used.
+    /// How fast it may be used. A call that finds it at its limit takes another one.
     pub limits: Option<LimitsForm>,
 }
 

@@ -3,15 +3,23 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How fast calls may come. A missing field does not limit.
+/// What to write instead of 0.
+const NO_LIMIT: &str = "leave it out for no limit; `status: disabled` switches off";
+
+/// How fast calls may come. A missing field does not limit. A call must keep within the limits of its key, its user,
+/// each of the user's groups, the channel and the credential; one that no channel can take now is answered 429.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "Limits")]
 pub struct LimitsForm {
-    /// Calls started in any 60 s.
+    /// Calls started in any 60 s. Default: no limit.
+    #[schemars(range(min = 1, max = 100_000_000), extend("x-instead" = NO_LIMIT))]
     pub requests_per_minute: Option<u64>,
-    /// Tokens, input and output together, in any 60 s.
+    /// Tokens, input and output together, in any 60 s. A call reserves an estimate and is settled to the provider's
+    /// number. Default: no limit.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64), extend("x-instead" = NO_LIMIT))]
     pub tokens_per_minute: Option<u64>,
-    /// Calls running at once.
+    /// Calls running at once. Default: no limit.
+    #[schemars(range(min = 1, max = 1_000_000), extend("x-instead" = NO_LIMIT))]
     pub concurrent: Option<u64>,
 }
 

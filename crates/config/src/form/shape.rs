@@ -1,4 +1,4 @@
-//! Shapes that several forms share: one or many, a map in its written order, anything.
+//! Shapes that several forms share: one or many, a map in its written order, on or off, anything.
 
 use std::borrow::Cow;
 
@@ -76,6 +76,56 @@ impl<Item: JsonSchema> JsonSchema for Pairs<Item> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<Item>() })
+    }
+}
+
+/// `true` or `false`; the words `on` and `off` mean the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch(pub bool);
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Bool(is_on) => Ok(Self(is_on)),
+            serde_json::Value::String(word) if word == "on" => Ok(Self(true)),
+            serde_json::Value::String(word) if word == "off" => Ok(Self(false)),
+            _ => Err(serde::de::Error::custom("neither on nor off")),
+        }
+    }
+}
+
+impl JsonSchema for Switch {
+    fn schema_name() -> Cow<'static, str> {
+        "Switch".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "enum": ["on", "off"] }] })
+    }
+}
+
+/// Switched on or off, or on with settings.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum Switchable<Form> {
+    /// Off, or on with every default.
+    Switch(Switch),
+    /// On, with these settings.
+    Full(Form),
+}
+
+impl<Form: Default> Switchable<Form> {
+    /// The settings, unless it is switched off.
+    pub fn into_form(self) -> Option<Form> {
+        match self {
+            Self::Switch(Switch(is_on)) => is_on.then(Form::default),
+            Self::Full(form) => Some(form),
+        }
     }
 }
 

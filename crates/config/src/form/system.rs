@@ -4,7 +4,7 @@ use aiproxy_core::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Any, Listen, LogForm, Network, OneOrMany, Size, Span};
+use super::{Any, Listen, LogForm, Network, OneOrMany, RateLimitForm, RetryBudgetForm, Size, Span};
 
 /// Settings of the process.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -26,10 +26,16 @@ pub struct SystemForm {
     /// Client connections at once; more are answered 503. Default 10,000.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: Option<u32>,
+    /// Calls running at once; more are answered 503. Default: as `max_connections`.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_in_flight: Option<u32>,
     /// Peers whose `X-Forwarded-For` and the like are believed: addresses or networks. Default: none.
     pub trusted_proxies: Vec<Network>,
     /// Largest request body: bytes, or e.g. `100MiB`. Default 1 GiB.
     pub body_limit: Option<Size>,
+    /// Largest request body that is held so that a failed call can be sent again; a larger one is tried once. Bytes, or
+    /// e.g. `8MiB`. Default 32 MiB.
+    pub replay_limit: Option<Size>,
     /// Deadlines towards clients.
     pub timeouts: Option<ClientTimeoutsForm>,
     /// How long running calls may take after the order to stop. Default 30 s.
@@ -42,9 +48,11 @@ pub struct SystemForm {
     pub log: Option<LogForm>,
     /// `loopback`: the local machine may read the statistics without a credential. Default `off`.
     pub open_stats: Option<OpenStats>,
-    /// Whether a failed call may move to another of the key's channels. Default false.
+    /// Whether a failed call may move to another of the key's channels. Users and keys may say otherwise. Default false.
     pub failover: Option<bool>,
-    /// How fast calls may come in all, before any key is looked at.
+    /// How many calls may be sent a second time, so that an outage is not made worse by retries.
+    pub retry_budget: Option<RetryBudgetForm>,
+    /// How fast calls may come, before any key is looked at.
     pub rate_limit: Option<RateLimitForm>,
     /// Time zone of calendar periods, e.g. `Asia/Shanghai`. Default `UTC`.
     pub timezone: Option<String>,
@@ -144,35 +152,6 @@ pub enum OpenStats {
     Off,
     /// The local machine.
     Loopback,
-}
-
-/// How fast calls may come in all.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename = "RateLimit")]
-pub struct RateLimitForm {
-    /// Calls per second on average.
-    #[schemars(range(min = 0))]
-    pub requests_per_second: Option<f64>,
-    /// Calls at once beyond the average.
-    pub burst: Option<u64>,
-    /// The same for each client address.
-    pub ip_limit: Option<RateForm>,
-    /// Accepted for older files: calls per minute on average.
-    #[schemars(range(min = 0))]
-    pub requests_per_minute: Option<f64>,
-    /// Accepted for older files: `burst`.
-    pub burst_size: Option<u64>,
-}
-
-/// A rate.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, rename = "Rate")]
-pub struct RateForm {
-    /// Calls per second on average.
-    #[schemars(range(min = 0))]
-    pub requests_per_second: Option<f64>,
-    /// Calls at once beyond the average.
-    pub burst: Option<u64>,
 }
 
 /// Encryption of stored secrets.

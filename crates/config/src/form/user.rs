@@ -36,9 +36,9 @@ pub struct UserForm {
     pub models: Vec<String>,
     /// Client addresses or networks the user may call from, e.g. `10.0.0.0/8`. Default: any.
     pub ip_allow: Vec<Network>,
-    /// Whether a failed call may move to another channel. Default: as `system.failover`.
+    /// Whether a failed call may move to another of the user's channels. Default: as `system.failover`.
     pub failover: Option<bool>,
-    /// How fast the user may call.
+    /// How fast the user may call, all its keys together.
     pub limits: Option<LimitsForm>,
     /// How much the user may use.
     pub quotas: Vec<QuotaForm>,
@@ -70,7 +70,7 @@ pub struct ProxyKeyForm {
     /// Models the key may ask for, some of the user's. Default: the user's.
     #[serde(default)]
     pub models: Vec<String>,
-    /// Whether a failed call may move to another channel. Default: as the user.
+    /// Whether a failed call may move to another of the key's channels. Default: as the user.
     pub failover: Option<bool>,
     /// How fast the key may be used.
     pub limits: Option<LimitsForm>,

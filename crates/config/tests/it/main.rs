@@ -7,11 +7,15 @@ mod files;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod meaning;
 #[cfg(test)]
 mod never_panics;
 #[cfg(test)]
 mod problems;
+#[cfg(test)]
+mod resilience;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

@@ -76,10 +76,7 @@ system:
     enabled: true
     metrics_port: 9090
 "#;
-    insta::assert_snapshot!(problems(text), @r"
-    aiproxy.yaml:29:5: warning: system.rate_limit: accepted, but not enforced by this version
-    aiproxy.yaml:32:5: warning: system.monitoring: accepted for older files; it has no effect
-    ");
+    insta::assert_snapshot!(problems(text), @"aiproxy.yaml:32:5: warning: system.monitoring: accepted for older files; it has no effect");
     let snapshot = snapshot(text);
     assert_eq!(snapshot.users[1].status, Status::Disabled);
     let channel = &snapshot.channels[0];
@@ -89,6 +86,8 @@ system:
     );
     assert_eq!((channel.timeouts.connect, channel.timeouts.total), (Duration::from_secs(10), Duration::ZERO));
     assert_eq!((channel.max_retries, channel.priority), (3, 1));
+    let global = snapshot.system.rate_limit.global.unwrap();
+    assert_eq!((global.requests_per_second, global.burst), (1000.0 / 60.0, 100));
 }
 
 #[test]

@@ -47,7 +47,7 @@ system:
     aiproxy.yaml:11:5: error: users.bob: unknown field `favourite_colour`; fields here are: name, department, contact, email, phone, proxy_key, proxy_keys, status, channels, groups, models, ip_allow, failover, limits, quotas, created_at, updated_at
     aiproxy.yaml:14:15: error: channels.openai.base_url: a URL starts with `https://` or `http://`
     aiproxy.yaml:15:11: error: channels.openai.kind: `open-ai` is not known here; did you mean `openai`?
-    aiproxy.yaml:17:13: error: channels.openai.weight: must not be less than 0
+    aiproxy.yaml:17:13: error: channels.openai.weight: must not be less than 1; write `status: disabled` to take it out
     aiproxy.yaml:18:15: error: channels.openai.priority: expected a whole number, found a number
     aiproxy.yaml:19:18: error: channels.openai.max_retries: must not be more than 10
     aiproxy.yaml:20:14: error: channels.openai.timeout: expected a duration: seconds, or e.g. `500ms`, `30s`, `5m`, `2h`
@@ -160,22 +160,19 @@ channels:
   mixed:
     endpoints: [{base_url: 'https://api.openai.com'}, {base_url: 'https://api.anthropic.com'}]
     credentials: [{api_key: x, status: disabled}]
-  zeros:
-    endpoints: [{base_url: 'http://h', weight: 0}]
-    credentials: [{id: a, api_key: x, weight: 0}]
 ";
     insta::assert_snapshot!(problems(text), @r"
     aiproxy.yaml:3:3: error: channels.empty: `base_url` is missing, e.g. `base_url: https://api.openai.com`
     aiproxy.yaml:3:3: error: channels.empty: `api_key` is missing (for an upstream that asks for none, write any text)
     aiproxy.yaml:5:43: error: channels.both.endpoints: write either `base_url` or `endpoints`, not both
     aiproxy.yaml:5:94: error: channels.both.credentials: write either `api_key` or `credentials`, not both
+    aiproxy.yaml:7:48: error: channels.weightless.endpoints[0].weight: must not be less than 1; to take it out, remove it from the list
     aiproxy.yaml:7:52: error: channels.weightless.endpoints[1]: `base_url` is missing
-    aiproxy.yaml:8:18: error: channels.weightless.credentials: every `weight` is 0, so none would ever be used
+    aiproxy.yaml:8:47: error: channels.weightless.credentials[0].weight: must not be less than 1; write `status: disabled` to take it out
     aiproxy.yaml:8:56: error: channels.weightless.credentials[1].id: the id `a` is used twice in this channel; first at line 8, column 24
+    aiproxy.yaml:8:79: error: channels.weightless.credentials[1].weight: must not be less than 1; write `status: disabled` to take it out
     aiproxy.yaml:10:16: error: channels.mixed.endpoints: the hosts are of different kinds; write `kind`, or two channels
     aiproxy.yaml:11:18: warning: channels.mixed.credentials: every credential is switched off, so the channel answers nobody
-    aiproxy.yaml:13:16: error: channels.zeros.endpoints: every `weight` is 0, so none would ever be used
-    aiproxy.yaml:14:18: error: channels.zeros.credentials: every `weight` is 0, so none would ever be used
     ");
 }
 
@@ -297,19 +294,17 @@ fn what_is_not_enforced_is_said_once_for_each_kind() {
 channels:
   c: {base_url: 'http://h', api_key: x, tls: {insecure: true}, capture: {bodies: true}, health: false}
 users:
-  a: {proxy_key: k1, channels: [c], limits: {concurrent: 1}, quotas: [], failover: false}
-  b: {proxy_key: k2, channels: [c], limits: {concurrent: 1}, quotas: [{unit: cost, per: week, amount: 1}]}
-  d: {proxy_key: k3, channels: [c], limits: {concurrent: 1, rps: 3}, failover: true}
+  a: {proxy_key: k1, channels: [c], limits: {concurrent: 1, rps: 3}, quotas: [], failover: true}
+  b: {proxy_key: k2, channels: [c], quotas: [{unit: cost, per: week, amount: 1}]}
+  d: {proxy_key: k3, channels: [c], quotas: [{unit: requests, per: day, amount: 1}]}
 system: {client_abort: cancel, open_stats: loopback, timezone: UTC, secrets: {master_key: canary}}
 ";
     insta::assert_snapshot!(problems(text), @r"
     aiproxy.yaml:3:57: warning: channels.c.tls.insecure: any certificate is accepted: whoever is in between can read the real key
     aiproxy.yaml:3:73: warning: channels.c.capture: accepted, but not enforced by this version
-    aiproxy.yaml:5:45: warning: users.a.limits: accepted, but not enforced by this version (and 2 more like it)
-    aiproxy.yaml:6:70: warning: users.b.quotas: accepted, but not enforced by this version
-    aiproxy.yaml:6:89: error: users.b.quotas[0].per: `week` is not known here; write one of: hour, day, month, total
-    aiproxy.yaml:7:61: error: users.d.limits: unknown field `rps`; fields here are: requests_per_minute, tokens_per_minute, concurrent
-    aiproxy.yaml:7:80: warning: users.d.failover: accepted, but not enforced by this version
+    aiproxy.yaml:5:61: error: users.a.limits: unknown field `rps`; fields here are: requests_per_minute, tokens_per_minute, concurrent
+    aiproxy.yaml:6:45: warning: users.b.quotas: accepted, but not enforced by this version (and 1 more like it)
+    aiproxy.yaml:6:64: error: users.b.quotas[0].per: `week` is not known here; write one of: hour, day, month, total
     aiproxy.yaml:8:44: warning: system.open_stats: accepted, but not enforced by this version
     aiproxy.yaml:8:78: warning: system.secrets: accepted, but not enforced by this version
     ");
