@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::dialect::{Dialect, Operation};
 use crate::json_scan::{Capture, JsonScan, Path, ScanStatus};
-use crate::meter::{HideUsageChunk, Meter, MeterKind, Metered};
+use crate::meter::{HideUsageChunk, Meter, MeterError, MeterKind, Metered, RenameModel, Start, StreamStart};
 use crate::peek::{FormPeek, PeekedBody, PeekedForm, RequestPeek, apply_edits, model_edit, usage_injection};
 use crate::sse::{SseDecoder, encode};
 
@@ -280,4 +280,126 @@ fn hide_pieces(pieces: &[&[u8]]) -> (Vec<u8>, u64) {
     }
     filter.finish(&mut out);
     (out.concat(), filter.hidden())
+}
+
+const KINDS: [MeterKind; 4] = [MeterKind::Json, MeterKind::Sse, MeterKind::JsonArray, MeterKind::Other];
+
+/// Stands in no input by chance, and needs every kind of escape.
+const ASKED: &str = "as\"ked\\ \u{1}名";
+
+/// The model's new name: cut anywhere; on valid JSON, against `serde_json`; and nothing but strings is replaced.
+pub fn rename(input: &[u8]) {
+    let (data, pieces) = cut(input);
+    for (dialect, operation) in OPERATIONS {
+        for kind in KINDS {
+            let Some(renamed) = rename_pieces(dialect, operation, kind, &[data]) else { continue };
+            assert_eq!(Some(&renamed), rename_pieces(dialect, operation, kind, &pieces).as_ref(), "cut elsewhere");
+            only_strings_replaced(data, &renamed);
+            if kind == MeterKind::Sse {
+                let (before, after) = (decode(&[data], usize::MAX), decode(&[&renamed], usize::MAX));
+                assert_eq!(before.len(), after.len(), "as many events");
+                for (before, after) in before.iter().zip(&after) {
+                    let (Some(before), Some(after)) = (&before.data, &after.data) else { continue };
+                    renamed_as_serde_does(dialect, operation, kind, before, after);
+                }
+            } else {
+                renamed_as_serde_does(dialect, operation, kind, data, &renamed);
+            }
+        }
+    }
+}
+
+fn rename_pieces(dialect: Dialect, operation: Operation, kind: MeterKind, pieces: &[&[u8]]) -> Option<Vec<u8>> {
+    let mut rename = RenameModel::new(dialect, operation, kind, ASKED)?;
+    let mut out = Vec::new();
+    for piece in pieces {
+        rename.push(Bytes::copy_from_slice(piece), &mut out);
+    }
+    rename.finish(&mut out);
+    Some(out.concat())
+}
+
+fn only_strings_replaced(before: &[u8], after: &[u8]) {
+    let asked = Value::from(ASKED).to_string();
+    let mut rest = before;
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(after, asked.as_bytes()) {
+        let kept = &after[from..at];
+        assert!(rest.starts_with(kept), "the bytes before a name");
+        rest = &rest[kept.len()..];
+        let mut escaped = false;
+        let end = rest.iter().skip(1).position(|byte| {
+            let closes = *byte == b'"' && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            closes
+        });
+        assert!(rest.starts_with(b"\"") && end.is_some(), "a string was replaced");
+        rest = &rest[end.unwrap_or_default() + 2..];
+        from = at + asked.len();
+    }
+    assert_eq!(rest, &after[from..], "the bytes behind the last name");
+}
+
+fn renamed_as_serde_does(dialect: Dialect, operation: Operation, kind: MeterKind, before: &[u8], after: &[u8]) {
+    let streamed = kind == MeterKind::Sse;
+    let path: &[&str] = match (dialect, operation) {
+        (Dialect::Gemini, _) => &["modelVersion"],
+        (Dialect::Anthropic, _) if streamed => &["message", "model"],
+        (_, Operation::Responses) if streamed => &["response", "model"],
+        _ => &["model"],
+    };
+    let Ok(mut expected) = serde_json::from_slice::<Value>(before) else { return };
+    let mut elements: Vec<&mut Value> = match &mut expected {
+        Value::Array(elements) if kind == MeterKind::JsonArray => elements.iter_mut().collect(),
+        value => vec![value],
+    };
+    for element in &mut elements {
+        let found = path.iter().try_fold(&mut **element, |value, key| value.as_object_mut()?.get_mut(*key));
+        if let Some(name @ Value::String(_)) = found {
+            *name = ASKED.into();
+        }
+    }
+    // What is longer than a name may be passes unchanged.
+    if before.len() <= 4096 {
+        assert_eq!(serde_json::from_slice::<Value>(after).ok(), Some(expected), "as serde does");
+    }
+}
+
+/// The start of a response: cut anywhere; what is decided stays decided, and on valid JSON, against `serde_json`.
+pub fn start(input: &[u8]) {
+    let (data, pieces) = cut(input);
+    let body = MeterError::from_body(data);
+    if let Some(error) = &body {
+        let louder = |name: &Option<String>| name.as_deref().map(str::to_ascii_uppercase);
+        let loud = MeterError { code: louder(&error.code), kind: louder(&error.kind), ..error.clone() };
+        assert_eq!(error.is_quota(), loud.is_quota(), "in any case");
+    }
+    for (dialect, operation) in OPERATIONS {
+        for kind in KINDS {
+            let whole = start_pieces(dialect, operation, kind, &[data]);
+            assert_eq!(whole, start_pieces(dialect, operation, kind, &pieces), "cut elsewhere");
+            let Ok(Value::Object(members)) = serde_json::from_slice::<Value>(data) else { continue };
+            let is_error = members.get("error").is_some_and(|error| error.is_number() || *error == true);
+            if is_error && kind == MeterKind::Json && data.len() <= 4096 {
+                assert!(matches!(whole, Start::Error(_)), "the error is found");
+            }
+            if is_error && body.is_none() {
+                unreachable!("the error of a body is found");
+            }
+        }
+    }
+}
+
+fn start_pieces(dialect: Dialect, operation: Operation, kind: MeterKind, pieces: &[&[u8]]) -> Start {
+    let mut start = StreamStart::new(dialect, operation, kind);
+    let mut decided = None;
+    for piece in pieces {
+        let now = start.feed(piece);
+        assert!(decided.as_ref().is_none_or(|decided| *decided == now), "once decided it stays so");
+        decided = Some(now).filter(|now| *now != Start::Waiting);
+    }
+    let end = start.finish();
+    assert!(decided.is_none_or(|decided| decided == end), "once decided it stays so");
+    assert_ne!(end, Start::Waiting, "the end decides");
+    end
 }

@@ -8,6 +8,8 @@ pub mod error;
 pub mod fuzzing;
 pub mod json_scan;
 pub mod meter;
+pub mod models;
 pub mod peek;
 pub mod sse;
 pub mod usage;
+pub mod work;

@@ -6,6 +6,8 @@ mod fault;
 mod form;
 mod gauge;
 mod hide;
+mod rename;
+mod start;
 
 use crate::dialect::{Dialect, Operation};
 use crate::json_scan::{JsonScan, ScanStatus};
@@ -17,6 +19,8 @@ use gauge::Gauge;
 
 pub use fault::MeterError;
 pub use hide::HideUsageChunk;
+pub use rename::RenameModel;
+pub use start::{Start, StreamStart};
 
 /// How the response is framed, told by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

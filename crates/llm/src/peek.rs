@@ -1,14 +1,18 @@
 //! What routing needs from a request body, read while the body arrives: the model, whether it streams, and where the
-//! few bytes stand that the gateway may rewrite. It never sees the whole body at once and does not judge it; a body
-//! that is not JSON simply has no model.
+//! few bytes stand that the gateway may rewrite; a thorough peek also tells which conversation a call belongs to, which
+//! earlier work it refers to and how much it may answer. It never sees the whole body at once and does not judge it; a
+//! body that is not JSON simply has no model.
 
+mod conversation;
 mod edit;
 mod multipart;
 
 use std::ops::Range;
 
 use crate::json_scan::{Captures, JsonScan, Path, ScanStatus, decode_string};
+use crate::work;
 
+pub use conversation::stable_hash;
 pub use edit::{Edit, apply_edits, form_model_edit, model_edit, usage_injection};
 pub use multipart::{FormPeek, PeekedForm, boundary_of};
 
@@ -26,13 +30,58 @@ const PATHS: &[Path] = &[
     &["session", "model"],
 ];
 
-/// Longer model names are treated as absent.
-const LONGEST_MODEL: usize = 4 * 1024;
+/// What a thorough peek follows: [`PATHS`], then groups in the order in which their members are preferred. As many as
+/// one scan can follow.
+const THOROUGH_PATHS: &[Path] = &[
+    PATHS[MODEL],
+    PATHS[STREAM],
+    PATHS[STREAM_OPTIONS],
+    PATHS[INCLUDE_USAGE],
+    PATHS[SESSION_MODEL],
+    &["max_completion_tokens"],
+    &["max_tokens"],
+    &["max_output_tokens"],
+    &["generationConfig", "maxOutputTokens"],
+    &["parameters", "max_tokens"],
+    &["prompt_cache_key"],
+    &["metadata", "user_id"],
+    &["safety_identifier"],
+    &["user"],
+    &["system"],
+    &["instructions"],
+    &["systemInstruction"],
+    &["system_instruction"],
+    &["messages"],
+    &["input"],
+    &["contents"],
+    &["input", "messages"],
+    &["input", "prompt"],
+    &["prompt"],
+    &["previous_response_id"],
+    &["conversation"],
+    &["conversation", "id"],
+    &["input_file_id"],
+    &["training_file"],
+    &["previous_interaction_id"],
+    &["cachedContent"],
+    // Vertex asks for a video by POST, so that the path does not tell.
+    &["operationName"],
+];
+const OUTPUT_LIMITS: Range<usize> = 5..10;
+const CONVERSATION_NAMES: Range<usize> = 10..14;
+const SYSTEM_PARTS: Range<usize> = 14..18;
+const PROMPTS: Range<usize> = 18..24;
+const CONTENTS: usize = 20;
+const WORKS: Range<usize> = 24..32;
+
+/// How much is kept of one value. Longer model names are treated as absent; of a prompt no more than this is looked at.
+const CAPTURE_LIMIT: usize = 4 * 1024;
 
 /// Reads a JSON request body in passing.
 #[derive(Clone, Debug)]
 pub struct RequestPeek {
     scan: JsonScan,
+    thorough: bool,
 }
 
 /// What a JSON request body asks for.
@@ -50,6 +99,14 @@ pub struct PeekedBody {
     pub open_brace: Option<usize>,
     /// The body is one whole JSON object (or array), as far as a peek can tell.
     pub complete: bool,
+    /// How many tokens the answer may have, if the body limits it. Only of a thorough peek, like all that follows.
+    pub max_output_tokens: Option<u64>,
+    /// Which conversation the call belongs to: the same number in every turn, in every process. It comes from
+    /// `prompt_cache_key`, `metadata.user_id`, `safety_identifier` or `user`, else from the beginning of the prompt.
+    pub conversation: Option<u64>,
+    /// Ids of earlier work that the call goes on with, as [`work::WorkIds`] and [`work::ids_in_path`] write them. At
+    /// most 8. Where there is one, it says more than `conversation`.
+    pub works: Vec<String>,
 }
 
 /// The `stream_options` of a body; spans include the whole raw value.
@@ -96,7 +153,13 @@ impl RequestPeek {
     /// A peek that has seen nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { scan: JsonScan::new(PATHS).with_capture_limit(LONGEST_MODEL) }
+        Self { scan: JsonScan::new(PATHS).with_capture_limit(CAPTURE_LIMIT), thorough: false }
+    }
+
+    /// A peek that also fills `max_output_tokens`, `conversation` and `works`, and takes a little longer for it.
+    #[must_use]
+    pub fn thorough() -> Self {
+        Self { scan: JsonScan::new(THOROUGH_PATHS).with_capture_limit(CAPTURE_LIMIT), thorough: true }
     }
 
     /// Takes the next bytes of the body.
@@ -115,15 +178,40 @@ impl RequestPeek {
                 Some((decode_string(raw)?, captures.get(index)?.span.clone()))
             })
             .unzip();
-        PeekedBody {
+        let mut body = PeekedBody {
             model,
             model_span,
             stream: captures.raw(STREAM) == Some(b"true"),
             stream_options: stream_options(captures),
             open_brace: self.scan.root_offset(),
             complete: self.scan.status() == ScanStatus::Complete,
+            ..PeekedBody::default()
+        };
+        if self.thorough {
+            body.max_output_tokens = OUTPUT_LIMITS.into_iter().find_map(|index| whole_number(captures.raw(index)?));
+            body.works = works(captures);
+            // In a broken document, how much of a value was kept depends on how the body was cut.
+            if self.scan.status() != ScanStatus::Broken {
+                body.conversation = conversation::identify(captures);
+            }
+        }
+        body
+    }
+}
+
+fn whole_number(raw: &[u8]) -> Option<u64> {
+    std::str::from_utf8(raw).ok()?.parse().ok()
+}
+
+fn works(captures: &Captures) -> Vec<String> {
+    let named = WORKS.into_iter().filter_map(|index| work::canonical(&decode_string(captures.raw(index)?)?));
+    let mut works: Vec<String> = Vec::new();
+    for id in named {
+        if !works.contains(&id) {
+            works.push(id);
         }
     }
+    works
 }
 
 fn stream_options(captures: &Captures) -> StreamOptions {
@@ -148,3 +236,6 @@ fn include_usage(captures: &Captures) -> IncludeUsage {
         _ => IncludeUsage::Other,
     }
 }
+
+#[cfg(test)]
+mod tests;
