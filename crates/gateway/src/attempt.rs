@@ -9,6 +9,7 @@ use aiproxy_core::time;
 use bytes::Bytes;
 use http::Method;
 
+use crate::answer::Answer;
 use crate::record::{Attempt, OpenRecord, bounded};
 use crate::route::Target;
 use crate::state::Worker;
@@ -16,18 +17,9 @@ use crate::timer::CallTimer;
 use crate::upstream::error::{AttemptError, Failure, Phase};
 use crate::upstream::exchange::{Rest, exchange};
 use crate::upstream::pool::Connection;
-use crate::upstream::response_head::ResponseHead;
 
 /// Pause before the first further connection attempt; doubled each time.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-
-/// A response head and the connection its body is on.
-pub(crate) struct Upstreamed {
-    pub(crate) head: ResponseHead,
-    pub(crate) connection: Connection,
-    /// Whether the connection may be used again once the body was read.
-    pub(crate) reusable: bool,
-}
 
 /// Sends `request` (head first), and the `rest` of its body if that is still to come, to `target` and waits for the
 /// response head.
@@ -39,13 +31,13 @@ pub(crate) async fn run(
     rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
     record: &mut OpenRecord,
-) -> Result<Upstreamed, Failure> {
+) -> Result<Answer, AttemptError> {
     record.place = Some(target.place);
     if rest.is_some() {
         // A body that streams cannot be written twice, so it gets a connection that nobody else used before.
         let started = time::now();
         let result = fresh(worker, target, method, request, rest, timer).await;
-        return note(record, target, started, result).map_err(|error| error.failure);
+        return note(record, target, started, result);
     }
     let idempotent = method.is_idempotent();
     let mut connects_left = target.channel.max_retries;
@@ -64,7 +56,7 @@ pub(crate) async fn run(
                 continue;
             }
             Err(error) if error.unsent && connects_left > 0 => error,
-            result => return note(record, target, started, result).map_err(|error| error.failure),
+            result => return note(record, target, started, result),
         };
         connects_left -= 1;
         // The error is in the record; the call goes on.
@@ -88,7 +80,7 @@ async fn fresh(
     request: &[Bytes],
     rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
-) -> Result<Upstreamed, AttemptError> {
+) -> Result<Answer, AttemptError> {
     timer.enter(Phase::Connect);
     let dialing = worker.gateway.dialer().dial(target.endpoint);
     let io = tokio::select! {
@@ -107,13 +99,13 @@ async fn on(
     request: &[Bytes],
     rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
-) -> Result<Upstreamed, AttemptError> {
+) -> Result<Answer, AttemptError> {
     let answer = exchange(&mut connection, method, request, rest, timer).await?;
     if answer.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return Err(AttemptError::ambiguous(Failure::Invalid("an upgrade nobody asked for")));
     }
     let reusable = answer.head.keep_alive && answer.request_complete;
-    Ok(Upstreamed { head: answer.head, connection, reusable })
+    Ok(Answer::new(answer.head, connection, reusable))
 }
 
 /// Writes the attempt into the record.
@@ -121,11 +113,11 @@ fn note(
     record: &mut OpenRecord,
     target: &Target<'_>,
     started: time::Instant,
-    result: Result<Upstreamed, AttemptError>,
-) -> Result<Upstreamed, AttemptError> {
+    result: Result<Answer, AttemptError>,
+) -> Result<Answer, AttemptError> {
     let now = time::now();
     let (status, why) = match &result {
-        Ok(upstreamed) => (Some(upstreamed.head.status.as_u16()), None),
+        Ok(answer) => (Some(answer.head.status.as_u16()), None),
         Err(error) => (None, Some(bounded(&error.failure.to_string()))),
     };
     if status.is_some() {

@@ -12,17 +12,21 @@ use std::task::{Context, Poll};
 
 use aiproxy_llm::dialect::{Dialect, Operation};
 use aiproxy_llm::error::{GatewayError, stream_error};
-use aiproxy_llm::meter::HideUsageChunk;
+use aiproxy_llm::meter::{HideUsageChunk, RenameModel};
 use aiproxy_llm::usage::UsageSource;
+use aiproxy_llm::work::WorkIds;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::answer::Rest;
+use crate::health::{Claim, Mark};
 use crate::metering::Metering;
 use crate::record::{End, OpenRecord, bounded};
 use crate::state::Worker;
 use crate::timer::CallTimer;
 use crate::upstream::error::Phase;
 use crate::upstream::response_body::{Piece, ResponseBody};
+use crate::verdict::{Outcome, Terms, verdict};
 
 /// The body of every response.
 pub enum GatewayBody {
@@ -58,59 +62,124 @@ pub struct Egress {
     upstream: Option<ResponseBody>,
     length: Option<u64>,
     metering: Option<Metering>,
-    hide_usage_chunk: Option<HideUsageChunk>,
+    edits: Option<Box<Edits>>,
+    work_ids: Option<Box<WorkIds>>,
     stream_errors: Option<StreamErrors>,
     ready: VecDeque<Bytes>,
-    /// Where the filter puts what may pass; empty between two reads.
-    staged: Vec<Bytes>,
     ended: bool,
     failed: Option<io::Error>,
     /// Whether hyper had a chance to flush before the error is given out.
     flushed: bool,
     timer: CallTimer,
     worker: Arc<Worker>,
+    /// Reported at the end.
+    claim: Option<Claim>,
     record: OpenRecord,
 }
 
+/// What is changed in a body on its way.
+struct Edits {
+    hide_usage_chunk: Option<HideUsageChunk>,
+    rename_model: Option<RenameModel>,
+    /// Where the first filter puts what may pass; empty between two reads.
+    staged: Vec<Bytes>,
+    /// The same for the second.
+    renamed: Vec<Bytes>,
+}
+
+impl Edits {
+    fn push(&mut self, data: Bytes, ready: &mut VecDeque<Bytes>) {
+        match &mut self.hide_usage_chunk {
+            Some(hide) => hide.push(data, &mut self.staged),
+            None => self.staged.push(data),
+        }
+        self.pass_on(ready);
+    }
+
+    fn finish(mut self, ready: &mut VecDeque<Bytes>) {
+        if let Some(mut hide) = self.hide_usage_chunk.take() {
+            hide.finish(&mut self.staged);
+        }
+        self.pass_on(ready);
+        if let Some(mut rename) = self.rename_model.take() {
+            rename.finish(&mut self.renamed);
+            ready.extend(self.renamed.drain(..));
+        }
+    }
+
+    fn pass_on(&mut self, ready: &mut VecDeque<Bytes>) {
+        match &mut self.rename_model {
+            None => ready.extend(self.staged.drain(..)),
+            Some(rename) => {
+                self.staged.drain(..).for_each(|data| rename.push(data, &mut self.renamed));
+                ready.extend(self.renamed.drain(..));
+            }
+        }
+    }
+}
+
 /// What an [`Egress`] is made of.
-pub struct EgressParts {
+pub(crate) struct EgressParts {
+    /// What was read of the body already.
+    pub held: Vec<Bytes>,
     /// The body as it comes.
-    pub upstream: ResponseBody,
+    pub rest: Rest,
     /// Its length, if the response head says it and nothing is taken out.
     pub length: Option<u64>,
     /// Reads usage.
     pub metering: Option<Metering>,
     /// Takes the usage chunk out that the caller did not ask for.
     pub hide_usage_chunk: Option<HideUsageChunk>,
+    /// Puts the name of the model in that the caller asked for.
+    pub rename_model: Option<RenameModel>,
+    /// Finds the ids of what this call made.
+    pub work_ids: Option<WorkIds>,
     /// Set for event streams that errors can be written into.
     pub stream_errors: Option<StreamErrors>,
     /// Idle and total deadlines.
     pub timer: CallTimer,
     /// Takes the connection back.
     pub worker: Arc<Worker>,
+    /// Told how the body ended.
+    pub claim: Option<Claim>,
     /// The call's record.
     pub record: OpenRecord,
 }
 
 impl Egress {
     /// Starts the idle deadline.
-    pub fn new(mut parts: EgressParts) -> Self {
+    pub(crate) fn new(mut parts: EgressParts) -> Self {
         parts.timer.enter(Phase::Idle);
-        Self {
-            upstream: Some(parts.upstream),
+        let has_edits = parts.hide_usage_chunk.is_some() || parts.rename_model.is_some();
+        let (hide_usage_chunk, rename_model) = (parts.hide_usage_chunk, parts.rename_model);
+        let edits = Edits { hide_usage_chunk, rename_model, staged: Vec::new(), renamed: Vec::new() };
+        let mut egress = Self {
+            upstream: None,
             length: parts.length,
             metering: parts.metering,
-            hide_usage_chunk: parts.hide_usage_chunk,
+            edits: has_edits.then(|| Box::new(edits)),
+            work_ids: parts.work_ids.map(Box::new),
             stream_errors: parts.stream_errors,
             ready: VecDeque::new(),
-            staged: Vec::new(),
             ended: false,
             failed: None,
             flushed: false,
             timer: parts.timer,
             worker: parts.worker,
+            claim: parts.claim,
             record: parts.record,
+        };
+        parts.held.into_iter().for_each(|data| egress.pass(data));
+        match parts.rest {
+            Rest::Open(upstream) => egress.upstream = Some(upstream),
+            Rest::Ended(connection) => {
+                if let Some(connection) = connection {
+                    egress.worker.pool.put(connection);
+                }
+                egress.complete();
+            }
         }
+        egress
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -161,12 +230,12 @@ impl Egress {
         if let Some(metering) = &mut self.metering {
             metering.feed(&data);
         }
-        match &mut self.hide_usage_chunk {
+        if let Some(ids) = &mut self.work_ids {
+            ids.feed(&data);
+        }
+        match &mut self.edits {
             None => self.ready.push_back(data),
-            Some(hide) => {
-                hide.push(data, &mut self.staged);
-                self.ready.extend(self.staged.drain(..));
-            }
+            Some(edits) => edits.push(data, &mut self.ready),
         }
     }
 
@@ -177,9 +246,8 @@ impl Egress {
     }
 
     fn release_held_back(&mut self) {
-        if let Some(mut hide) = self.hide_usage_chunk.take() {
-            hide.finish(&mut self.staged);
-            self.ready.extend(self.staged.drain(..));
+        if let Some(edits) = self.edits.take() {
+            edits.finish(&mut self.ready);
         }
     }
 
@@ -216,26 +284,49 @@ impl Egress {
 
 impl Drop for Egress {
     fn drop(&mut self) {
-        let Some(metering) = self.metering.take() else { return };
+        let mut mark = match self.record.end {
+            End::Complete => Mark::Healthy,
+            End::UpstreamError | End::Timeout => Mark::Failure { hint: None },
+            End::ClientClosed | End::Shutdown => Mark::Unknown,
+        };
+        if let Some(metering) = self.metering.take()
+            && let Some(told) = self.read_meter(metering)
+        {
+            mark = told;
+        }
+        if let Some(ids) = self.work_ids.take() {
+            let ids = ids.finish();
+            self.worker.gateway.works.remember(&ids, &self.record);
+        }
+        if let Some(claim) = self.claim.take() {
+            self.record.report(claim, mark);
+        }
+    }
+}
+
+impl Egress {
+    /// Takes over what the meter saw. What it says about the upstream, if it saw an error.
+    fn read_meter(&mut self, metering: Metering) -> Option<Mark> {
         let metered = metering.finish();
         if let Some(model) = metered.model {
             self.record.model_served = Some(bounded(&model));
-        }
-        if let Some(error) = metered.error {
-            // The bytes arrived whole, but what they say is that the upstream failed. Its words stay out of the record:
-            // they may quote the prompt.
-            if self.record.end == End::Complete {
-                self.record.end = End::UpstreamError;
-            }
-            let why = error.code.or(error.kind).unwrap_or_else(|| "an error in a 200".to_string());
-            if let Some(attempt) = self.record.attempts.last_mut() {
-                attempt.why.get_or_insert_with(|| bounded(&why));
-            }
         }
         if let Some(usage) = metered.usage {
             self.record.usage = Some(usage);
             self.record.usage_source = UsageSource::Provider;
         }
+        let error = metered.error?;
+        let mark = verdict(&Outcome::ErrorInSuccess(&error), Terms::default()).mark;
+        // The bytes arrived whole, but what they say is that the upstream failed. Its words stay out of the record:
+        // they may quote the prompt.
+        if self.record.end == End::Complete {
+            self.record.end = End::UpstreamError;
+        }
+        let why = error.code.or(error.kind).unwrap_or_else(|| "an error in a 200".to_string());
+        if let Some(attempt) = self.record.attempts.last_mut() {
+            attempt.why.get_or_insert_with(|| bounded(&why));
+        }
+        Some(mark)
     }
 }
 

@@ -4,9 +4,11 @@
 //! ingress   path and method → dialect, operation                (pure)
 //! auth      credential → caller                                 (constant time: a lookup by digest)
 //! permit    status, expiry, address                             (pure)
+//! admission calls running, calls per second, bad keys           (before any key is looked at)
 //! body      capped; model and stream peeked where they matter   (no full parse)
-//! route     candidates → one upstream                           (pure, on the snapshot)
-//! attempt   connect, write, read the response head              (the only IO)
+//! limits    reserve → a lease that gives back in Drop
+//! plan      candidates → an order                               (pure, on the snapshot)
+//! failover  attempt → verdict → accept, or the next candidate   (the only loop, the only IO)
 //! egress    pass through, meter, idle timer                     (in the response body)
 //! ```
 //!
@@ -17,45 +19,45 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aiproxy_config::key_digest;
-use aiproxy_config::snapshot::{ProxyKey, Snapshot};
+use aiproxy_config::snapshot::{Channel, ProxyKey, Snapshot};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time;
 use aiproxy_llm::dialect::{Dialect, ModelPlace, Operation, Route, classify};
-use aiproxy_llm::meter::{HideUsageChunk, Meter, MeterKind};
-use aiproxy_llm::peek::{apply_edits, form_model_edit, model_edit, usage_injection};
+use aiproxy_llm::meter::{HideUsageChunk, Meter, MeterKind, RenameModel};
+use aiproxy_llm::peek::stable_hash;
 use aiproxy_llm::usage::UsageSource;
+use aiproxy_llm::work::{WorkIds, ids_in_path};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::attempt::{self, Upstreamed};
+use crate::answer::{Answer, Rest};
 use crate::client_address::client_ip;
 use crate::client_body::ClientBody;
 use crate::credential::{self, Presented};
 use crate::egress::{Egress, EgressParts, GatewayBody, StreamErrors};
+use crate::failover::{Accepted, Failover};
 use crate::headers;
+use crate::health::{Claim, Mark};
+use crate::limits::Demand;
 use crate::metering::{Coding, Metering};
+use crate::outgoing::Outgoing;
 use crate::permit::Caller;
+use crate::plan::Plan;
 use crate::record::{End, OpenRecord, Record, bounded};
 use crate::refusal::Refusal;
-use crate::request_body::{self, Peeked, PreparedBody};
-use crate::request_head::{BodyFraming, RequestHead};
-use crate::route::{self, Refusal as NoRoute, Target};
+use crate::request_body::{self, Needs, Peeked, PreparedBody};
+use crate::route::{self, Refusal as NoRoute};
 use crate::server::guard::ConnectionState;
-use crate::state::Worker;
-use crate::timer::CallTimer;
-use crate::upstream::exchange::{Rest, push_piece};
+use crate::serving::Serving;
+use crate::state::{Gateway, Worker};
 use crate::upstream::pool::Connection;
-use crate::upstream::response_body::ResponseBody;
 use crate::upstream::response_head::Framing;
-use crate::upstream_path::upstream_path;
-
-/// What is encoded of a model's name in a path: everything that would end its segment.
-const MODEL_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'?').add(b'#').add(b'%').add(b':');
 
 /// Picks the channel explicitly.
 const CHANNEL_HEADER: &str = "x-aiproxy-channel";
+/// Names the conversation a call belongs to, in this order. Codex sends the one with the underscore.
+const SESSION_HEADERS: [&str; 4] = ["x-aiproxy-session", "x-session-id", "session-id", "session_id"];
 
 /// Serves one call that came from `peer`. Never fails: whatever goes wrong is an answer in the caller's dialect.
 pub(crate) async fn serve(
@@ -64,14 +66,14 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
     connection: Arc<ConnectionState>,
 ) -> Response<GatewayBody> {
-    let snapshot = worker.gateway.snapshot();
+    let serving = worker.gateway.snapshot();
     let (parts, incoming) = request.into_parts();
     let route = ingress(&parts);
-    let mut record = open_record(&worker, &snapshot, peer, &parts, &route);
+    let mut record = open_record(&worker, &serving, peer, &parts, &route);
     let dialect = route.dialect;
-    let limits = &snapshot.system;
+    let limits = &serving.system;
     let body = ClientBody::new(incoming, limits.body_limit, limits.client_timeouts.body, connection);
-    match call(&worker, &snapshot, &parts, body, &route, &mut record).await {
+    match call(&worker, &serving, &parts, body, &route, &mut record).await {
         Ok(answer) => respond(worker, &route, answer, record),
         Err(refusal) => refusal.respond(dialect, record),
     }
@@ -80,67 +82,58 @@ pub(crate) async fn serve(
 /// Everything up to the response head.
 async fn call(
     worker: &Worker,
-    snapshot: &Arc<Snapshot>,
+    serving: &Arc<Serving>,
     parts: &Parts,
     mut client_body: ClientBody,
     route: &Route<'_>,
     record: &mut OpenRecord,
 ) -> Result<Answered, Refusal> {
-    let key = authenticate(snapshot, &parts.headers, parts.uri.query())?;
-    let caller = Caller::of(snapshot, key);
+    admit(&worker.gateway, serving, record.client_ip)?;
+    let key = authenticate(&worker.gateway, serving, parts, record.client_ip).await?;
+    let caller = Caller::of(serving, key);
     record.key = Some(caller.key.clone());
     caller.check(record.client_ip, record.started_unix_ms)?;
 
-    let channels = candidates(snapshot, &caller, &parts.headers, route)?;
+    let channels = candidates(serving, &caller, &parts.headers, route)?;
     refuse_upgrade(&parts.headers)?;
 
-    let limit = snapshot.system.body_limit;
+    let limit = serving.system.body_limit;
     if client_body.declared_length().is_some_and(|length| length > limit) {
         return Err(Refusal::client_body(crate::upstream::error::ClientBodyError::TooLarge, limit));
     }
-    let prepared = request_body::prepare(&mut client_body, &parts.headers, route).await;
+    let caller_limits = caller.limited();
+    let needs = needs(serving, &channels, key.failover, !caller_limits.is_empty());
+    let prepared = request_body::prepare(&mut client_body, &parts.headers, route, needs).await;
     record.request_bytes = client_body.received();
     let prepared = prepared.map_err(|error| Refusal::client_body(error, limit))?;
 
     let model = model_asked(route, &prepared, parts.uri.query());
     record.model_asked = model.as_deref().map(bounded);
     permit_model(&caller, model.as_deref(), route, route::depends_on_model(&channels))?;
-    let target = route::choose(channels, model.as_deref(), |below| fastrand::u32(..below)).map_err(no_route)?;
+    let channels = route::serving(channels, model.as_deref()).map_err(no_route)?;
 
-    let hides_usage = asks_for_usage(snapshot, route, &prepared);
-    let (whole, pieces) = edited(prepared, hides_usage, target.real_model);
-    let asked_path = with_real_model(parts.uri.path(), route.model_in_path, target.real_model);
-    let path = upstream_path(target.channel, target.endpoint, route.dialect, &asked_path);
-    let query = parts.uri.query().and_then(credential::strip_query);
-    let head = RequestHead {
-        method: &parts.method,
-        path: &path,
-        query: query.as_deref(),
-        headers: &parts.headers,
-        dialect: route.dialect,
-        framing: framing(&parts.method, &parts.headers, whole, &pieces, &client_body),
-        identity: hides_usage,
-    };
-    let chunked = head.framing == BodyFraming::Chunked;
-    let mut request = Vec::with_capacity(pieces.len() + 1);
-    request.push(head.write(target.channel, target.credential, target.endpoint));
-    pieces.into_iter().for_each(|piece| push_piece(&mut request, piece, chunked));
-    let rest = if whole { None } else { Some(Rest { body: &mut client_body, chunked }) };
-    let mut timer = CallTimer::new(target.channel.timeouts, record.started);
-    record.real_model = target.real_model.map(bounded);
-    let result = attempt::run(worker, &target, &parts.method, &request, rest, &mut timer, record).await;
-    record.request_bytes = client_body.received();
-    let upstreamed = result.map_err(|failure| Refusal::upstream(&failure, limit))?;
-    let Target { endpoint, .. } = target;
-    Ok(Answered { upstreamed, timer, authority: endpoint.authority.clone(), hides_usage })
+    let demand = demand(route, &parts.method, &prepared, client_body.received());
+    if !caller_limits.is_empty() {
+        let lease = serving.limits.reserve(&caller_limits, demand).await;
+        record.leases[0] = Some(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);
+    }
+
+    let conversation = conversation(&parts.headers, &prepared);
+    let share = worker.sequence.next();
+    let mut plan = Plan::new(serving, channels, model.as_deref(), key.failover, conversation, share);
+    plan.pin_any(earlier_work(parts.uri.path(), &prepared), &worker.gateway.works);
+    let asks_for_usage = Outgoing::lacks_usage(serving, route, &prepared);
+    let remembers_work = needs.replay;
+    let outgoing = Outgoing { parts, route, prepared, asks_for_usage, looks_inside: plan.has_alternative() };
+    let accepted = Failover::new(worker, serving, outgoing, demand, &mut client_body, record).run(plan).await?;
+    Ok(Answered { accepted, asks_for_usage, remembers_work })
 }
 
-/// An upstream's response head, and what the way back needs to know.
+/// The answer of an upstream, and what the way back needs to know.
 struct Answered {
-    upstreamed: Upstreamed,
-    timer: CallTimer,
-    authority: Box<str>,
-    hides_usage: bool,
+    accepted: Accepted,
+    asks_for_usage: bool,
+    remembers_work: bool,
 }
 
 fn ingress(parts: &Parts) -> Route<'_> {
@@ -148,13 +141,7 @@ fn ingress(parts: &Parts) -> Route<'_> {
     if parts.headers.contains_key("anthropic-version") { route.for_anthropic_caller() } else { route }
 }
 
-fn open_record(
-    worker: &Worker,
-    snapshot: &Arc<Snapshot>,
-    peer: IpAddr,
-    parts: &Parts,
-    route: &Route<'_>,
-) -> OpenRecord {
+fn open_record(worker: &Worker, serving: &Arc<Serving>, peer: IpAddr, parts: &Parts, route: &Route<'_>) -> OpenRecord {
     let started_unix_ms = time::unix_ms();
     let mut random = [0; 10];
     fastrand::fill(&mut random);
@@ -164,7 +151,7 @@ fn open_record(
         started_unix_ms,
         first_byte: None,
         key: None,
-        client_ip: client_ip(peer, &parts.headers, &snapshot.system.trusted_proxies),
+        client_ip: client_ip(peer, &parts.headers, &serving.system.trusted_proxies),
         method: parts.method.clone(),
         path: bounded(parts.uri.path()),
         endpoint: route.endpoint,
@@ -183,22 +170,99 @@ fn open_record(
         response_bytes: 0,
         usage: None,
         usage_source: UsageSource::None,
-        snapshot: snapshot.clone(),
+        snapshot: serving.clone(),
+        leases: [None, None],
     };
     OpenRecord::open(worker.gateway.clone(), record)
 }
 
-fn authenticate<'snapshot>(
-    snapshot: &'snapshot Snapshot,
-    headers: &HeaderMap,
-    query: Option<&str>,
+/// What is decided before any key is looked at: how many calls run, how fast they come.
+fn admit(gateway: &Gateway, serving: &Serving, client_ip: IpAddr) -> Result<(), Refusal> {
+    if gateway.calls_in_flight() > serving.system.max_in_flight {
+        return Err(Refusal::overloaded());
+    }
+    gateway.admission.admit(client_ip, &serving.system.rate_limit).map_err(|denied| Refusal::denied(&denied))
+}
+
+/// The key that was presented. Who presents unknown ones again and again waits longer each time, and is then refused.
+async fn authenticate<'snapshot>(
+    gateway: &Gateway,
+    serving: &'snapshot Serving,
+    parts: &Parts,
+    client_ip: IpAddr,
 ) -> Result<&'snapshot Arc<ProxyKey>, Refusal> {
-    match credential::presented(headers, query, |text| snapshot.keys.get(&key_digest(text))) {
+    let find = |text: &str| serving.keys.get(&key_digest(text));
+    let presented = credential::presented(&parts.headers, parts.uri.query(), find);
+    let rule = serving.system.rate_limit.bad_credentials.as_ref();
+    let known = match &presented {
+        Presented::Known(key) => Some(stable_hash(&[key.id.as_bytes()])),
+        _ => None,
+    };
+    if let Some(left) = gateway.admission.blocked(client_ip, known, rule) {
+        return Err(Refusal::blocked(left));
+    }
+    match presented {
         Presented::Known(key) => Ok(key),
-        Presented::Unknown => Err(Refusal::invalid_credential()),
+        Presented::Unknown => {
+            let pause = gateway.admission.bad_credential(client_ip, rule);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            Err(Refusal::invalid_credential())
+        }
         Presented::WrongScheme => Err(Refusal::wrong_scheme()),
         Presented::Nothing => Err(Refusal::missing_credential()),
     }
+}
+
+/// What the body must be read for.
+fn needs(serving: &Serving, channels: &[route::Candidate<'_>], failover: bool, is_limited: bool) -> Needs {
+    let is_one_of_many =
+        |channel: &Channel| channel.credentials.len() > 1 || channel.endpoints.len() > 1 || channel.affinity;
+    let has_limits = |channel: &Channel| {
+        channel.limited.is_some() || channel.credentials.iter().any(|credential| credential.limited.is_some())
+    };
+    let many = channels.len() > 1 || channels.iter().any(|candidate| is_one_of_many(candidate.channel));
+    Needs {
+        replay_limit: serving.system.replay_limit,
+        replay: many && (failover || channels.iter().any(|candidate| is_one_of_many(candidate.channel))),
+        thorough: many || is_limited || channels.iter().any(|candidate| has_limits(candidate.channel)),
+    }
+}
+
+/// An estimate of the tokens a call will use: one for each four bytes of its prompt. Bytes of an image are not tokens,
+/// so what a long body may reserve is bounded; the provider's numbers settle it.
+fn demand(route: &Route<'_>, method: &Method, prepared: &PreparedBody, received: u64) -> Demand {
+    const BYTES_PER_TOKEN: u64 = 4;
+    const MOST_RESERVED: u64 = 32 * 1024;
+    let most_output_tokens = match &prepared.peeked {
+        Peeked::Json(body) => body.max_output_tokens,
+        _ => None,
+    };
+    Demand {
+        input_tokens: (received / BYTES_PER_TOKEN).min(MOST_RESERVED),
+        most_output_tokens,
+        uses_tokens: *method == Method::POST && route.model_place() != ModelPlace::Nowhere,
+    }
+}
+
+/// Which conversation a call belongs to: as a header says, or as its body tells.
+fn conversation(headers: &HeaderMap, prepared: &PreparedBody) -> Option<u64> {
+    let named = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)).filter(|value| !value.is_empty());
+    match (named, &prepared.peeked) {
+        (Some(value), _) => Some(stable_hash(&[b"session", value.as_bytes()])),
+        (None, Peeked::Json(body)) => body.conversation,
+        _ => None,
+    }
+}
+
+/// Ids of what earlier calls made, as this one names them.
+fn earlier_work<'call>(path: &'call str, prepared: &'call PreparedBody) -> impl Iterator<Item = Cow<'call, str>> {
+    let in_body: &[String] = match &prepared.peeked {
+        Peeked::Json(body) => &body.works,
+        _ => &[],
+    };
+    ids_in_path(path).into_iter().map(Cow::from).chain(in_body.iter().map(|id| Cow::from(&**id)))
 }
 
 fn candidates<'snapshot>(
@@ -275,59 +339,6 @@ fn permit_model(
     Err(Refusal::forbidden("model_not_allowed", message))
 }
 
-/// Whether the upstream is asked for usage that the caller did not ask for.
-fn asks_for_usage(snapshot: &Snapshot, route: &Route<'_>, prepared: &PreparedBody) -> bool {
-    let Peeked::Json(body) = &prepared.peeked else { return false };
-    snapshot.system.usage_injection
-        && route.operation == Operation::ChatCompletions
-        && prepared.whole
-        && usage_injection(body).is_some()
-}
-
-/// The body with the documented rewrites: usage asked for, an alias resolved.
-fn edited(prepared: PreparedBody, asks_for_usage: bool, real_model: Option<&str>) -> (bool, Vec<bytes::Bytes>) {
-    let mut edits = Vec::new();
-    match &prepared.peeked {
-        Peeked::Json(body) => {
-            if asks_for_usage {
-                edits.extend(usage_injection(body));
-            }
-            edits.extend(real_model.and_then(|real| model_edit(body, real)));
-        }
-        Peeked::Form(form) => edits.extend(real_model.and_then(|real| form_model_edit(form, real))),
-        Peeked::Nothing => {}
-    }
-    let pieces = if edits.is_empty() { prepared.pieces } else { apply_edits(&edits, &prepared.pieces) };
-    (prepared.whole, pieces)
-}
-
-/// The path with an alias in it resolved (Gemini, Azure and Bedrock name the model there).
-fn with_real_model<'path>(path: &'path str, alias: Option<&str>, real_model: Option<&str>) -> Cow<'path, str> {
-    let (Some(alias), Some(real)) = (alias, real_model) else { return path.into() };
-    let encoded = utf8_percent_encode(real, MODEL_IN_PATH).to_string();
-    // From the end: the model is the last segment that can look like this.
-    match path.rfind(alias) {
-        Some(start) => format!("{}{encoded}{}", &path[..start], &path[start + alias.len()..]).into(),
-        None => path.into(),
-    }
-}
-
-fn framing(
-    method: &Method,
-    headers: &HeaderMap,
-    whole: bool,
-    pieces: &[bytes::Bytes],
-    body: &ClientBody,
-) -> BodyFraming {
-    let held: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-    if !whole {
-        return body.declared_length().map_or(BodyFraming::Chunked, |rest| BodyFraming::Length(held + rest));
-    }
-    let expects_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
-    let announced = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
-    if held == 0 && !expects_body && !announced { BodyFraming::None } else { BodyFraming::Length(held) }
-}
-
 /// Turns the upstream's response head into the caller's; the body follows by itself.
 fn respond(
     worker: Arc<Worker>,
@@ -335,20 +346,22 @@ fn respond(
     answered: Answered,
     mut record: OpenRecord,
 ) -> Response<GatewayBody> {
-    let Answered { upstreamed: Upstreamed { head, connection, reusable }, timer, authority, hides_usage } = answered;
+    let Answered { accepted, asks_for_usage, remembers_work } = answered;
+    let Accepted { answer: Answer { head, held, rest }, timer, authority, has_alias, claim, .. } = accepted;
     let coding = Coding::of(head.headers.get(header::CONTENT_ENCODING));
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = MeterKind::of(route.operation, content_type);
     let is_sse = kind == MeterKind::Sse;
-    let succeeded = head.status.is_success();
-    let metering = if succeeded && kind != MeterKind::Other && head.framing != Framing::Empty {
-        Metering::new(Meter::new(route.dialect, route.operation, kind), coding)
-    } else {
-        None
-    };
-    let hide_usage_chunk = (hides_usage && is_sse && succeeded && coding == Coding::Identity).then(HideUsageChunk::new);
+    let is_readable = head.status.is_success() && kind != MeterKind::Other && head.framing != Framing::Empty;
+    let is_editable = is_readable && coding == Coding::Identity;
+    let metering =
+        if is_readable { Metering::new(Meter::new(route.dialect, route.operation, kind), coding) } else { None };
+    let hide_usage_chunk = (asks_for_usage && is_sse && is_editable).then(HideUsageChunk::new);
+    let asked = record.model_asked.as_deref().filter(|_| has_alias && is_editable);
+    let rename_model = asked.and_then(|asked| RenameModel::new(route.dialect, route.operation, kind, asked));
     let stream_errors = (is_sse && coding == Coding::Identity)
         .then_some(StreamErrors { dialect: route.dialect, operation: route.operation });
+    let work_ids = if remembers_work && is_editable { WorkIds::of(route, record.method.as_str(), kind) } else { None };
 
     record.status = head.status.as_u16();
     record.protocol = if is_sse { "sse" } else { "http" };
@@ -360,7 +373,8 @@ fn respond(
         .map(bounded);
 
     let mut returned = headers::returned(head.headers, &authority);
-    if head.framing == Framing::Chunked || hide_usage_chunk.is_some() {
+    let changes_length = hide_usage_chunk.is_some() || rename_model.is_some();
+    if head.framing == Framing::Chunked || changes_length {
         returned.remove(header::CONTENT_LENGTH);
     }
     if is_sse {
@@ -374,14 +388,30 @@ fn respond(
         if record.method != Method::HEAD {
             returned.remove(header::CONTENT_LENGTH);
         }
-        return respond_without_body(&worker, head.status, returned, reusable.then_some(connection), record);
+        let connection = match rest {
+            Rest::Ended(connection) => connection,
+            Rest::Open(_) => None,
+        };
+        return respond_without_body(&worker, head.status, returned, connection, claim, record);
     }
     let length = match head.framing {
-        Framing::Length(length) if hide_usage_chunk.is_none() => Some(length),
+        Framing::Length(length) if !changes_length => Some(length),
         _ => None,
     };
-    let upstream = ResponseBody::new(connection, head.framing, reusable);
-    let parts = EgressParts { upstream, length, metering, hide_usage_chunk, stream_errors, timer, worker, record };
+    let parts = EgressParts {
+        held,
+        rest,
+        length,
+        metering,
+        hide_usage_chunk,
+        rename_model,
+        work_ids,
+        stream_errors,
+        timer,
+        worker,
+        claim,
+        record,
+    };
     let mut response = Response::new(GatewayBody::Passing(Box::new(Egress::new(parts))));
     *response.status_mut() = head.status;
     *response.headers_mut() = returned;
@@ -394,8 +424,12 @@ fn respond_without_body(
     status: http::StatusCode,
     headers: HeaderMap,
     connection: Option<Connection>,
+    claim: Option<Claim>,
     mut record: OpenRecord,
 ) -> Response<GatewayBody> {
+    if let Some(claim) = claim {
+        record.report(claim, Mark::Healthy);
+    }
     if let Some(connection) = connection {
         worker.pool.put(connection);
     }

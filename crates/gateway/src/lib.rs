@@ -3,24 +3,36 @@
 //! Read `flow.rs` first. Decisions (route, permit, paths, headers) are pure functions; the only IO is in [`upstream`]
 //! and [`server`]. This crate names no table and reads no file but TLS certificates.
 
+mod admission;
+mod answer;
 mod attempt;
 mod client_address;
 mod client_body;
 mod credential;
 pub mod egress;
+mod failover;
 mod flow;
 mod headers;
+mod health;
+pub mod limits;
 mod metering;
+mod outgoing;
 mod permit;
+mod plan;
 pub mod record;
 pub mod refusal;
 mod request_body;
 mod request_head;
+mod retry_budget;
 mod route;
 pub mod server;
+mod serving;
+mod share;
 pub mod state;
 #[cfg(test)]
 mod test_config;
 pub mod timer;
 pub mod upstream;
 mod upstream_path;
+mod verdict;
+mod works;

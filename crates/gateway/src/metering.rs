@@ -33,7 +33,7 @@ impl Write for MeterSink {
 
 /// The content coding of a response (RFC 9110 §8.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
+pub(crate) enum Coding {
     /// None.
     Identity,
     /// gzip.
@@ -50,7 +50,7 @@ pub enum Coding {
 
 impl Coding {
     /// Reads a `Content-Encoding`.
-    pub fn of(header: Option<&http::HeaderValue>) -> Self {
+    pub(crate) fn of(header: Option<&http::HeaderValue>) -> Self {
         let Some(value) = header else { return Self::Identity };
         match value.as_bytes().to_ascii_lowercase().trim_ascii() {
             b"" | b"identity" => Self::Identity,
@@ -72,14 +72,14 @@ enum Stage {
 }
 
 /// A meter behind the right decoder.
-pub struct Metering {
+pub(crate) struct Metering {
     stage: Stage,
     broken: bool,
 }
 
 impl Metering {
     /// `None` where the coding is unknown: nothing can be read then.
-    pub fn new(meter: Meter, coding: Coding) -> Option<Self> {
+    pub(crate) fn new(meter: Meter, coding: Coding) -> Option<Self> {
         let sink = |meter| MeterSink { meter: Some(meter), decoded: 0 };
         let stage = match coding {
             Coding::Identity => Stage::Identity(Some(meter)),
@@ -93,7 +93,7 @@ impl Metering {
     }
 
     /// Looks at the next bytes as they came from the upstream.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         if self.broken {
             return;
         }
@@ -113,7 +113,7 @@ impl Metering {
     }
 
     /// What was seen. Broken coding gives what was read before the break.
-    pub fn finish(mut self) -> Metered {
+    pub(crate) fn finish(mut self) -> Metered {
         let meter = match &mut self.stage {
             Stage::Identity(meter) => meter.take(),
             Stage::Gzip(decoder) => decoder.get_mut().meter.take(),

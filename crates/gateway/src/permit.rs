@@ -23,6 +23,11 @@ impl<'snapshot> Caller<'snapshot> {
         Self { user: &snapshot.users[key.user], key }
     }
 
+    /// Indices of everything that limits the caller: key, user, groups.
+    pub(crate) fn limited(&self) -> Vec<u32> {
+        self.key.limited.iter().chain(&self.user.limited).copied().collect()
+    }
+
     /// Refuses a caller who is switched off, expired or in the wrong place.
     pub(crate) fn check(&self, client_ip: IpAddr, now_ms: u64) -> Result<(), Refusal> {
         if self.user.status != Status::Active {

@@ -6,13 +6,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aiproxy_config::snapshot::{ProxyKey, Snapshot, User};
+use aiproxy_config::snapshot::{ProxyKey, User};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time::{self, Instant};
 use aiproxy_llm::dialect::Dialect;
 use aiproxy_llm::usage::{Usage, UsageSource};
 use http::Method;
 
+use crate::health::{Claim, Mark};
+use crate::limits::{Lease, Used};
+use crate::serving::Serving;
 use crate::state::Gateway;
 
 mod json;
@@ -108,7 +111,9 @@ pub struct Record {
     /// Where they come from.
     pub usage_source: UsageSource,
     /// Keeps what the record borrows from alive, and the whole call on one snapshot.
-    pub snapshot: Arc<Snapshot>,
+    pub snapshot: Arc<Serving>,
+    /// What the call holds of its limits: its caller's, and those of the channel and credential that serve it.
+    pub(crate) leases: [Option<Box<dyn Lease>>; 2],
 }
 
 impl Record {
@@ -137,6 +142,16 @@ impl Record {
     pub fn model_served(&self) -> Option<&str> {
         let asked = || self.real_model.as_deref().or(self.model_asked.as_deref());
         if (200..300).contains(&self.status) { self.model_served.as_deref().or_else(asked) } else { None }
+    }
+
+    /// What the call used, as its limits see it.
+    fn used(&self) -> Used {
+        match &self.usage {
+            Some(usage) => Used::Tokens { input: usage.input.unwrap_or(0), output: usage.output.unwrap_or(0) },
+            // Somebody began to answer, so somebody may have used tokens.
+            None if (200..300).contains(&self.status) => Used::Unknown,
+            None => Used::Nothing,
+        }
     }
 
     /// The channel used last.
@@ -177,6 +192,13 @@ impl OpenRecord {
         Self { gateway, record: Box::new(record) }
     }
 
+    /// Tells the breakers what the call taught about its upstream.
+    pub(crate) fn report(&self, claim: Claim, mark: Mark) {
+        let Some(settings) = &self.snapshot.channels[claim.channel].health else { return };
+        let health = &self.snapshot.health.channels[claim.channel];
+        claim.report(health, settings, mark, self.gateway.now_ms());
+    }
+
     /// The gateway this call runs in.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
@@ -206,6 +228,11 @@ impl Drop for OpenRecord {
             // What nginx and the predecessors write for a client that left before an answer.
             self.record.status = 499;
         }
+        let used = self.record.used();
+        for lease in self.record.leases.iter_mut().flatten() {
+            lease.settle(used);
+        }
+        self.record.leases = [None, None];
         self.gateway.call_closed(&self.record);
     }
 }

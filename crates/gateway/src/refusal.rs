@@ -3,13 +3,17 @@
 //! A sentence says what to do. It never names a key, an upstream host or an internal detail; those go to the log.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use aiproxy_config::snapshot::Scope;
 use aiproxy_llm::dialect::Dialect;
 use aiproxy_llm::error::envelope;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
+use crate::admission::Denied;
 use crate::egress::GatewayBody;
+use crate::limits::{Exceeded, What};
 use crate::record::{End, OpenRecord};
 use crate::upstream::error::{ClientBodyError, Failure, Phase};
 
@@ -24,14 +28,29 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// Seconds after which another try makes sense.
     pub retry_after: Option<u32>,
+    /// Waiting will not help, whatever `retry_after` says.
+    pub never_retry: bool,
+    /// The limit that is in the way, told in `x-ratelimit-*`.
+    pub limit: Option<Exceeded>,
     /// How the record of such a call ends.
     pub end: End,
 }
 
+/// SDKs wait for as long as `Retry-After` says, some of them for hours. Beyond this they are told not to.
+const LONGEST_WAIT_SECONDS: u32 = 60;
+
 impl Refusal {
     /// A refusal by the gateway itself.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None, end: End::Complete }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+            never_retry: false,
+            limit: None,
+            end: End::Complete,
+        }
     }
 
     fn ending(mut self, end: End) -> Self {
@@ -84,7 +103,67 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
     }
 
-    /// More than the configured number of connections.
+    /// Too many calls before any key was looked at.
+    pub fn denied(denied: &Denied) -> Self {
+        let (message, wait) = match denied {
+            Denied::Global { retry_after } => {
+                ("too many requests: the gateway takes no more right now (system.rate_limit).", retry_after)
+            }
+            Denied::Ip { retry_after } => {
+                ("too many requests from your IP (system.rate_limit.ip_limit). Slow down.", retry_after)
+            }
+        };
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message).retry_after(seconds(*wait))
+    }
+
+    /// An address that presented unknown keys again and again.
+    pub fn blocked(left: Duration) -> Self {
+        let message = "too many requests with an invalid proxy key from your IP. Check the key before you try again.";
+        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message).retry_after(seconds(left));
+        refusal.never_retry = true;
+        refusal
+    }
+
+    /// A limit of the caller's, or of the only channel or credential that could serve the call.
+    pub fn limited(exceeded: &Exceeded) -> Self {
+        let whose = match exceeded.scope {
+            Scope::Key => "this proxy key",
+            Scope::User => "this user",
+            Scope::Group => "this user's group",
+            Scope::Channel | Scope::Credential => "the channel",
+        };
+        let wait = exceeded.wait.map_or(1, seconds);
+        let limit = exceeded.limit;
+        let (code, message) = match exceeded.what {
+            What::Concurrent => (
+                "too_many_concurrent",
+                format!("Too many calls at once: {whose} may have {limit} running. Wait for one of them to end."),
+            ),
+            What::Requests => {
+                ("rate_limited", format!("Too many calls: {whose} may make {limit} per minute. Try again in {wait} s."))
+            }
+            What::Tokens => {
+                ("rate_limited", format!("Too many tokens: {whose} may use {limit} per minute. Try again in {wait} s."))
+            }
+        };
+        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, code, message).retry_after(wait);
+        refusal.limit = Some(*exceeded);
+        refusal
+    }
+
+    /// Every candidate is being left alone, the first of them for `wait` more.
+    pub fn cooling_down(wait: Duration, is_rate_limit: bool) -> Self {
+        let wait = seconds(wait);
+        if is_rate_limit {
+            let message =
+                format!("The upstream's rate limit is reached on every channel of this key. Try again in {wait} s.");
+            return Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message).retry_after(wait);
+        }
+        let message = format!("Channel not available: its upstream failed again and again. Try again in {wait} s.");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_channel_available", message).retry_after(wait)
+    }
+
+    /// More than the configured number of connections or running calls.
     pub fn overloaded() -> Self {
         let message = "The gateway is overloaded. Try again in a moment.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message).retry_after(1)
@@ -144,13 +223,19 @@ impl Refusal {
     /// The response in `dialect`, with headers every error has. `request_id` is the record's id.
     pub fn head_and_body(&self, dialect: Dialect, request_id: &str) -> (HeaderMap, Bytes) {
         let body = Bytes::from(envelope(dialect, self.status.as_u16(), self.code, &self.message, request_id));
-        let mut headers = HeaderMap::with_capacity(5);
+        let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert("x-request-id", id);
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.never_retry || self.retry_after.is_some_and(|seconds| seconds > LONGEST_WAIT_SECONDS) {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        if let Some(exceeded) = &self.limit {
+            rate_limit_headers(&mut headers, exceeded);
         }
         (headers, body)
     }
@@ -167,4 +252,28 @@ impl Refusal {
         *response.headers_mut() = headers;
         response
     }
+}
+
+/// `x-ratelimit-*` as OpenAI writes them: what the limit is, that nothing of it is left, and when that changes.
+fn rate_limit_headers(headers: &mut HeaderMap, exceeded: &Exceeded) {
+    let [limit, remaining, reset] = match exceeded.what {
+        What::Requests => {
+            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]
+        }
+        What::Tokens => ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+        What::Concurrent => {
+            ["x-ratelimit-limit-concurrent", "x-ratelimit-remaining-concurrent", "x-ratelimit-reset-concurrent"]
+        }
+    };
+    headers.insert(limit, HeaderValue::from(exceeded.limit));
+    headers.insert(remaining, HeaderValue::from(exceeded.remaining));
+    if let Some(wait) = exceeded.wait {
+        let text = format!("{}ms", wait.as_millis());
+        headers.extend(HeaderValue::from_str(&text).ok().map(|value| (http::HeaderName::from_static(reset), value)));
+    }
+}
+
+/// Whole seconds, rounded up: coming back a moment too early would be refused again.
+fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }

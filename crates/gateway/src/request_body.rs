@@ -8,8 +8,6 @@ use http::HeaderMap;
 use crate::client_body::ClientBody;
 use crate::upstream::error::ClientBodyError;
 
-/// A body up to this size is held (without copying) to be looked into and to be sent again. Default 32 MiB.
-pub(crate) const REPLAY_LIMIT: u64 = 32 << 20;
 /// A body whose inside does not matter is held up to this size, so that one write sends it.
 const SMALL_BODY: u64 = 256 << 10;
 
@@ -45,21 +43,34 @@ pub(crate) struct PreparedBody {
     pub peeked: Peeked,
 }
 
+/// What a call needs its body for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// A body up to this size is held, without copying, to be looked into and to be sent again.
+    pub(crate) replay_limit: u64,
+    /// There is more than one place it may be sent to.
+    pub(crate) replay: bool,
+    /// Conversation, references to earlier work and the most output tokens matter, too.
+    pub(crate) thorough: bool,
+}
+
 /// Reads as much of `body` as the call needs before it can go on.
 pub(crate) async fn prepare(
     body: &mut ClientBody,
     headers: &HeaderMap,
     route: &Route<'_>,
+    needs: Needs,
 ) -> Result<PreparedBody, ClientBodyError> {
     let mut prepared = PreparedBody { pieces: Vec::new(), whole: body.is_end(), peeked: Peeked::Nothing };
     if prepared.whole {
         return Ok(prepared);
     }
-    let mut scanner = Scanner::of(route, headers);
+    let mut scanner = Scanner::of(route, headers, needs.thorough);
     let limit = match (&scanner, body.declared_length()) {
         (Scanner::None, Some(length)) if length <= SMALL_BODY => SMALL_BODY,
-        (Scanner::None, _) => return Ok(prepared),
-        _ => REPLAY_LIMIT,
+        (Scanner::None, Some(length)) if length > needs.replay_limit => return Ok(prepared),
+        (Scanner::None, _) if !needs.replay => return Ok(prepared),
+        _ => needs.replay_limit,
     };
     while body.received() <= limit {
         match body.data().await {
@@ -89,7 +100,8 @@ enum Scanner {
 }
 
 impl Scanner {
-    fn of(route: &Route<'_>, headers: &HeaderMap) -> Self {
+    fn of(route: &Route<'_>, headers: &HeaderMap, thorough: bool) -> Self {
+        let json = || Self::Json(if thorough { RequestPeek::thorough() } else { RequestPeek::new() });
         if headers.contains_key(http::header::CONTENT_ENCODING) {
             return Self::None;
         }
@@ -99,9 +111,9 @@ impl Scanner {
             ModelPlace::Form | ModelPlace::JsonBody if boundary.is_some() => {
                 Self::Form(Box::new(FormPeek::new(boundary.unwrap_or_default())))
             }
-            ModelPlace::JsonBody => Self::Json(RequestPeek::new()),
+            ModelPlace::JsonBody => json(),
             // An Azure deployment is named in the path, but whether the answer is streamed stands in the body.
-            ModelPlace::Path if content_type.starts_with("application/json") => Self::Json(RequestPeek::new()),
+            ModelPlace::Path if content_type.starts_with("application/json") => json(),
             _ => Self::None,
         }
     }

@@ -1,4 +1,4 @@
-//! From a caller and a call to one upstream: which channel, which credential, which endpoint. Pure.
+//! From a caller and a call to the channels that may serve it. Pure.
 
 use aiproxy_config::glob_match;
 use aiproxy_config::snapshot::{Channel, Credential, Endpoint, Kind, ModelRule, ProxyKey, Snapshot, Status, User};
@@ -30,6 +30,8 @@ pub(crate) struct Target<'snapshot> {
     pub credential: &'snapshot Credential,
     /// Where the call goes.
     pub endpoint: &'snapshot Endpoint,
+    /// Index of the endpoint within the channel.
+    pub(crate) endpoint_index: usize,
     /// What the upstream is asked for, where the channel has another name for the model.
     pub real_model: Option<&'snapshot str>,
 }
@@ -37,7 +39,7 @@ pub(crate) struct Target<'snapshot> {
 /// A channel that may serve a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'snapshot> {
-    index: usize,
+    pub(crate) index: usize,
     pub(crate) channel: &'snapshot Channel,
 }
 
@@ -76,41 +78,24 @@ pub(crate) fn depends_on_model(channels: &[Candidate<'_>]) -> bool {
     channels.iter().any(|candidate| !candidate.channel.models.is_empty())
 }
 
-/// Chooses one upstream. `random` gives a number below its argument.
-///
-/// A channel that lists the model goes before one that serves all; then the lower priority number; then weight decides.
-pub(crate) fn choose<'snapshot>(
+/// The channels that serve `model`: those that list it, or else those that serve all.
+pub(crate) fn serving<'snapshot>(
     mut channels: Vec<Candidate<'snapshot>>,
     model: Option<&str>,
-    mut random: impl FnMut(u32) -> u32,
-) -> Result<Target<'snapshot>, Refusal> {
-    if let Some(model) = model {
-        let listed = |candidate: &Candidate<'_>| candidate.channel.models.iter().any(|rule| serves(rule, model));
-        if channels.iter().any(listed) {
-            channels.retain(listed);
-        } else {
-            channels.retain(|candidate| candidate.channel.models.is_empty());
-        }
-        if channels.is_empty() {
-            return Err(Refusal::ModelNotServed(model.into()));
-        }
+) -> Result<Vec<Candidate<'snapshot>>, Refusal> {
+    let Some(model) = model else { return Ok(channels) };
+    let listed = |candidate: &Candidate<'_>| candidate.channel.models.iter().any(|rule| serves(rule, model));
+    if channels.iter().any(listed) {
+        channels.retain(listed);
+    } else {
+        channels.retain(|candidate| candidate.channel.models.is_empty());
     }
-    let first = channels.iter().map(|candidate| candidate.channel.priority).min().unwrap_or(0);
-    channels.retain(|candidate| candidate.channel.priority == first);
-    let chosen = by_weight(&channels, |candidate| candidate.channel.weight, |_| true, &mut random);
-    let Candidate { index, channel } = channels[chosen.ok_or(Refusal::NoChannel)?];
-    let active = |credential: &Credential| credential.status == Status::Active;
-    let credential = by_weight(&channel.credentials, |credential| credential.weight, active, &mut random);
-    let credential = credential.ok_or(Refusal::NoChannel)?;
-    let endpoint = by_weight(&channel.endpoints, |endpoint| endpoint.weight, |_| true, &mut random);
-    let real_model = model.and_then(|model| channel.models.iter().find_map(|rule| real_name(rule, model)));
-    Ok(Target {
-        channel,
-        place: Place { channel: index, credential },
-        credential: &channel.credentials[credential],
-        endpoint: &channel.endpoints[endpoint.ok_or(Refusal::NoChannel)?],
-        real_model,
-    })
+    if channels.is_empty() { Err(Refusal::ModelNotServed(model.into())) } else { Ok(channels) }
+}
+
+/// What `channel` calls `model`, where that is another name.
+pub(crate) fn real_model<'snapshot>(channel: &'snapshot Channel, model: &str) -> Option<&'snapshot str> {
+    channel.models.iter().find_map(|rule| real_name(rule, model))
 }
 
 /// Whether one of `allowed` names `model`. An empty list allows every model.
@@ -137,7 +122,7 @@ fn speaks(kind: Kind, dialect: Dialect) -> bool {
         }
 }
 
-fn serves(rule: &ModelRule, model: &str) -> bool {
+pub(crate) fn serves(rule: &ModelRule, model: &str) -> bool {
     match rule {
         ModelRule::Exact(name) => **name == *model,
         ModelRule::Glob(pattern) => glob_match(pattern, model),
@@ -149,53 +134,5 @@ fn real_name<'rule>(rule: &'rule ModelRule, model: &str) -> Option<&'rule str> {
     match rule {
         ModelRule::Alias { alias, real } if **alias == *model => Some(real),
         _ => None,
-    }
-}
-
-/// The index of one of the `usable` items, with a chance in proportion to its weight; all zero means all alike.
-fn by_weight<T>(
-    items: &[T],
-    weight: impl Fn(&T) -> u32,
-    usable: impl Fn(&T) -> bool,
-    random: &mut impl FnMut(u32) -> u32,
-) -> Option<usize> {
-    if let [only] = items {
-        return usable(only).then_some(0);
-    }
-    let shares = || items.iter().enumerate().filter(|(_, item)| usable(item));
-    let total = shares().fold(0u32, |sum, (_, item)| sum.saturating_add(weight(item)));
-    if total == 0 {
-        let count = shares().count() as u32;
-        return if count == 0 { None } else { shares().nth(random(count) as usize).map(|(index, _)| index) };
-    }
-    let mut point = random(total);
-    for (index, item) in shares() {
-        let share = weight(item);
-        if point < share {
-            return Some(index);
-        }
-        point -= share;
-    }
-    shares().last().map(|(index, _)| index)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_share_calls_within_two_percent_and_skip_what_is_not_usable() {
-        let weights = [1u32, 2, 0, 5, 2];
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut counts = [0u32; 5];
-        for _ in 0..10_000 {
-            let chosen = by_weight(&weights, |weight| *weight, |weight| *weight != 5, &mut |below| random.u32(..below));
-            counts[chosen.unwrap()] += 1;
-        }
-        for (count, expected) in counts.iter().zip([2000u32, 4000, 0, 0, 4000]) {
-            assert!(count.abs_diff(expected) <= 200, "{counts:?}");
-        }
-        assert_eq!(by_weight(&[0u32, 0], |weight| *weight, |_| true, &mut |_| 1), Some(1), "all zero: all alike");
-        assert_eq!(by_weight(&[1u32], |weight| *weight, |_| false, &mut |_| 0), None);
     }
 }

@@ -7,9 +7,15 @@ use aiproxy_config::snapshot::{KeyDigest, Snapshot};
 use aiproxy_core::time::{self, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::admission::Admission;
+use crate::limits::{LimitStore, ProcessLimits};
 use crate::record::Record;
+use crate::retry_budget::RetryBudget;
+use crate::serving::Serving;
+use crate::share::Sequence;
 use crate::upstream::connect::Dial;
 use crate::upstream::pool::{Pool, PoolLimits};
+use crate::works::Works;
 
 /// Takes finished records. Must not block: it runs on the data path.
 pub trait RecordSink: Send + Sync + 'static {
@@ -19,7 +25,14 @@ pub trait RecordSink: Send + Sync + 'static {
 
 /// State of the process that every worker sees.
 pub struct Gateway {
-    snapshot: ArcSwap<Snapshot>,
+    serving: ArcSwap<Serving>,
+    limits: Box<dyn LimitStore>,
+    /// What is decided before any key is looked at.
+    pub(crate) admission: Admission,
+    /// How many calls may be sent a second time.
+    pub(crate) retry_budget: RetryBudget,
+    /// Which credential made what later calls refer to.
+    pub(crate) works: Works,
     config_problem: ArcSwapOption<String>,
     sink: Arc<dyn RecordSink>,
     dialer: Arc<dyn Dial>,
@@ -40,8 +53,13 @@ impl Gateway {
         sink: Arc<dyn RecordSink>,
         admin_token: KeyDigest,
     ) -> Arc<Self> {
+        let limits: Box<dyn LimitStore> = Box::new(ProcessLimits::default());
         Arc::new(Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
+            serving: ArcSwap::from_pointee(Serving::new(snapshot, None, &*limits)),
+            limits,
+            admission: Admission::new(),
+            retry_budget: RetryBudget::default(),
+            works: Works::default(),
             config_problem: ArcSwapOption::empty(),
             sink,
             dialer,
@@ -55,14 +73,16 @@ impl Gateway {
         })
     }
 
-    /// The snapshot a new call uses until its end.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+    /// The snapshot a new call uses until its end, and the state that goes with it.
+    pub fn snapshot(&self) -> Arc<Serving> {
+        self.serving.load_full()
     }
 
-    /// Makes `snapshot` the one that new calls use. Running calls keep theirs.
+    /// Makes `snapshot` the one that new calls use. Running calls keep theirs; what was learned of channels and counted
+    /// of limits goes on.
     pub fn swap(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+        let before = self.snapshot();
+        self.serving.store(Arc::new(Serving::new(snapshot, Some(&before), &*self.limits)));
         self.config_problem.store(None);
         self.reloads.fetch_add(1, Ordering::Relaxed);
     }
@@ -85,6 +105,11 @@ impl Gateway {
     /// When the gateway started.
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Milliseconds since then.
+    pub(crate) fn now_ms(&self) -> u64 {
+        time::now().saturating_duration_since(self.started).as_millis() as u64
     }
 
     /// Whether `digest` is that of the admin token. Digests are compared, so the time tells nothing about the token.
@@ -153,11 +178,13 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     /// Idle upstream connections of this core.
     pub pool: Pool,
+    /// Shares calls among channels, credentials and endpoints.
+    pub(crate) sequence: Sequence,
 }
 
 impl Worker {
     /// A worker with an empty pool.
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
-        Arc::new(Self { gateway, pool: Pool::new(PoolLimits::default()) })
+        Arc::new(Self { gateway, pool: Pool::new(PoolLimits::default()), sequence: Sequence::new() })
     }
 }

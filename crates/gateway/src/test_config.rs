@@ -15,6 +15,7 @@ pub(crate) fn caller() -> (User, ProxyKey) {
         channels: Box::new([0]),
         models: Box::default(),
         ip_allow: Box::default(),
+        limited: Box::default(),
     };
     let key = ProxyKey {
         id: "key1".into(),
@@ -24,6 +25,8 @@ pub(crate) fn caller() -> (User, ProxyKey) {
         channels: None,
         models: Box::default(),
         ip_allow: Box::default(),
+        failover: false,
+        limited: None,
     };
     (user, key)
 }
@@ -41,8 +44,14 @@ pub(crate) fn channel(kind: Kind, base: &str) -> Channel {
         tls: Tls::default(),
         pool_key: 1,
     };
-    let credential =
-        Credential { id: "default".into(), api_key: Secret::new("real"), weight: 1, status: Status::Active };
+    let credential = Credential {
+        id: "default".into(),
+        api_key: Secret::new("real"),
+        weight: 1,
+        status: Status::Active,
+        fingerprint: 1,
+        limited: None,
+    };
     Channel {
         id: "channel1".into(),
         name: "".into(),
@@ -59,6 +68,10 @@ pub(crate) fn channel(kind: Kind, base: &str) -> Channel {
         websocket_endpoints: HashMap::new(),
         timeouts: Timeouts::default(),
         max_retries: 0,
+        retry_ambiguous: false,
+        health: Some(Health::default()),
+        affinity: false,
+        limited: None,
         headers_set: Box::default(),
         headers_remove: Box::default(),
         user_agent: None,

@@ -1,0 +1,302 @@
+//! The only loop of a call: attempt → verdict → accept, or the next candidate.
+//!
+//! The *commit point* is the moment [`Failover::run`] returns an answer. For an event stream that is its first real
+//! event, as long as there is somewhere else to go. Before it everything may move to the next candidate; after it
+//! nothing is sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aiproxy_core::time;
+use aiproxy_llm::meter::{MeterKind, StreamStart};
+use http::header;
+
+use crate::answer::Answer;
+use crate::attempt;
+use crate::client_body::ClientBody;
+use crate::health::{Claim, Mark};
+use crate::limits::{Demand, Exceeded, Lease};
+use crate::metering::Coding;
+use crate::outgoing::Outgoing;
+use crate::plan::{Next, Plan, Wait};
+use crate::record::{OpenRecord, bounded};
+use crate::refusal::Refusal;
+use crate::route::Target;
+use crate::serving::Serving;
+use crate::state::Worker;
+use crate::timer::CallTimer;
+use crate::upstream::error::{AttemptError, Failure};
+use crate::upstream::exchange::Rest;
+use crate::verdict::{Action, Outcome, Terms, Verdict, hint, verdict};
+
+/// The answer that the caller gets.
+pub(crate) struct Accepted {
+    pub(crate) answer: Answer,
+    pub(crate) timer: CallTimer,
+    pub(crate) authority: Box<str>,
+    /// Whether an alias was resolved for this target.
+    pub(crate) has_alias: bool,
+    /// Set while the rest of the body may still say something about the upstream.
+    pub(crate) claim: Option<Claim>,
+    /// What the call holds of the channel's and the credential's own limits.
+    lease: Option<Box<dyn Lease>>,
+}
+
+/// A call on its way through its candidates.
+pub(crate) struct Failover<'call> {
+    worker: &'call Worker,
+    serving: &'call Arc<Serving>,
+    outgoing: Outgoing<'call>,
+    demand: Demand,
+    client_body: &'call mut ClientBody,
+    record: &'call mut OpenRecord,
+    /// The most useful error so far, and how useful it is.
+    best: Option<(u8, Spent)>,
+    /// The channel's or credential's own limit that was in the way last.
+    full: Option<Exceeded>,
+}
+
+/// An attempt that was not the answer.
+enum Spent {
+    Answered(Box<Accepted>),
+    Failed(Failure),
+}
+
+impl<'call> Failover<'call> {
+    /// A call before its first attempt.
+    pub(crate) fn new(
+        worker: &'call Worker,
+        serving: &'call Arc<Serving>,
+        outgoing: Outgoing<'call>,
+        demand: Demand,
+        client_body: &'call mut ClientBody,
+        record: &'call mut OpenRecord,
+    ) -> Self {
+        Self { worker, serving, outgoing, demand, client_body, record, best: None, full: None }
+    }
+
+    /// Tries candidates in the order of `plan` until one answers, or none is left.
+    pub(crate) async fn run(mut self, mut plan: Plan<'_>) -> Result<Accepted, Refusal> {
+        let gateway = &self.worker.gateway;
+        let budget = &self.serving.system.retry_budget;
+        gateway.retry_budget.deposit(budget);
+        loop {
+            let (target, claim) = match plan.next(gateway.now_ms()) {
+                Next::Try(target, claim) => (target, claim),
+                Next::Nothing(wait) => return self.give_up(wait),
+            };
+            let lease = match self.own_limits(&target).await {
+                Ok(lease) => lease,
+                Err(exceeded) => {
+                    self.give_back(&claim);
+                    plan.is_full(&claim, exceeded.scope);
+                    self.full = Some(exceeded);
+                    continue;
+                }
+            };
+            if self.best.is_some() && !gateway.retry_budget.withdraw(budget) {
+                self.give_back(&claim);
+                tracing::warn!(request.id = %self.record.id, "the retry budget is used up; the call is not sent again");
+                return self.give_up(Wait::default());
+            }
+
+            let mut timer = CallTimer::new(target.channel.timeouts, self.record.started);
+            let received = self.client_body.received();
+            let result = self.attempt(&target, &mut timer).await;
+            let (result, verdict) = self.judge(&plan, &target, result, &mut timer).await;
+            let claim = self.learn(&target, claim, verdict.mark, &result);
+            let can_resend = self.outgoing.prepared.whole || self.client_body.received() == received;
+            let accepts = verdict.action == Action::Accept || !can_resend;
+            plan.failed(&target, verdict.mark);
+            let spent = match result {
+                Err(error) if accepts => return Err(self.failed(&error.failure)),
+                Err(error) => Spent::Failed(error.failure),
+                Ok(answer) => {
+                    let authority = target.endpoint.authority.clone();
+                    let has_alias = target.real_model.is_some();
+                    let accepted = Accepted { answer, timer, authority, has_alias, claim, lease };
+                    if accepts {
+                        return Ok(self.accepted(accepted));
+                    }
+                    Spent::Answered(Box::new(accepted))
+                }
+            };
+            self.keep(spent, verdict.action);
+        }
+    }
+
+    /// Takes what the channel and the credential allow.
+    async fn own_limits(&self, target: &Target<'_>) -> Result<Option<Box<dyn Lease>>, Exceeded> {
+        match (target.channel.limited, target.credential.limited) {
+            (None, None) => Ok(None),
+            (Some(one), None) | (None, Some(one)) => self.serving.limits.reserve(&[one], self.demand).await.map(Some),
+            (Some(channel), Some(credential)) => {
+                self.serving.limits.reserve(&[channel, credential], self.demand).await.map(Some)
+            }
+        }
+    }
+
+    async fn attempt(&mut self, target: &Target<'_>, timer: &mut CallTimer) -> Result<Answer, AttemptError> {
+        let (request, chunked) = self.outgoing.request(target, self.client_body);
+        let rest = if self.outgoing.prepared.whole { None } else { Some(Rest { body: self.client_body, chunked }) };
+        self.record.real_model = target.real_model.map(bounded);
+        let method = &self.outgoing.parts.method;
+        let result = attempt::run(self.worker, target, method, &request, rest, timer, self.record).await;
+        self.record.request_bytes = self.client_body.received();
+        result
+    }
+
+    /// Looks at as much of the answer as the verdict needs.
+    async fn judge(
+        &mut self,
+        plan: &Plan<'_>,
+        target: &Target<'_>,
+        result: Result<Answer, AttemptError>,
+        timer: &mut CallTimer,
+    ) -> (Result<Answer, AttemptError>, Verdict) {
+        let terms = Terms {
+            retry_ambiguous: target.channel.retry_ambiguous,
+            idempotent: self.outgoing.parts.method.is_idempotent(),
+        };
+        let mut answer = match result {
+            Ok(answer) => answer,
+            Err(error) => {
+                let verdict = verdict(&Outcome::Failed(&error), terms);
+                return (Err(error), verdict);
+            }
+        };
+        let status = answer.head.status.as_u16();
+        let looked = match status {
+            // Only here may the body change the verdict, or is it kept while others are asked.
+            401 | 402 | 403 | 408 | 429 | 500.. => answer.read_error(timer).await,
+            200..300 if plan.has_alternative() => match self.start_of(&answer) {
+                Some(start) => answer.await_start(start, timer).await,
+                None => Ok(None),
+            },
+            _ => Ok(None),
+        };
+        let error = match looked {
+            Ok(error) => error,
+            Err(error) => {
+                self.note(&error.failure.to_string());
+                let verdict = verdict(&Outcome::Failed(&error), terms);
+                return (Err(error), verdict);
+            }
+        };
+        let verdict = match (status, &error) {
+            (400.., error) => {
+                let hint = hint(&answer.head.headers, &answer.held.concat(), time::unix_ms());
+                verdict(&Outcome::Refused { status, hint, error: error.as_ref() }, terms)
+            }
+            (_, Some(error)) => verdict(&Outcome::ErrorInSuccess(error), terms),
+            (_, None) => verdict(&Outcome::Begun, terms),
+        };
+        if let Some(error) = &error {
+            // Only the code: its sentence may quote the prompt.
+            let why = error.code.as_deref().or(error.kind.as_deref()).unwrap_or("an error in a success");
+            self.note(why);
+        }
+        (Ok(answer), verdict)
+    }
+
+    /// What tells a real beginning from an error; nothing where the body cannot be read.
+    fn start_of(&self, answer: &Answer) -> Option<StreamStart> {
+        let headers = &answer.head.headers;
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let route = self.outgoing.route;
+        let kind = MeterKind::of(route.operation, content_type);
+        let is_readable =
+            kind != MeterKind::Other && Coding::of(headers.get(header::CONTENT_ENCODING)) == Coding::Identity;
+        is_readable.then(|| StreamStart::new(route.dialect, route.operation, kind))
+    }
+
+    /// Tells the breakers. The claim stays where the rest of the body may still say more.
+    fn learn(
+        &mut self,
+        target: &Target<'_>,
+        mut claim: Claim,
+        mark: Mark,
+        result: &Result<Answer, AttemptError>,
+    ) -> Option<Claim> {
+        let settings = target.channel.health.as_ref()?;
+        let health = &self.serving.health.channels[claim.channel];
+        if mark == Mark::Healthy && result.as_ref().is_ok_and(|answer| answer.head.status.is_success()) {
+            claim.answered(health);
+            return Some(claim);
+        }
+        if let Some((pause, reason)) = claim.report(health, settings, mark, self.worker.gateway.now_ms()) {
+            tracing::warn!(
+                channel.id = %target.channel.id,
+                credential.id = %target.credential.id,
+                pause_ms = pause.as_millis() as u64,
+                reason = reason.as_str(),
+                "left alone for a while"
+            );
+        }
+        None
+    }
+
+    fn give_back(&self, claim: &Claim) {
+        claim.give_back(&self.serving.health.channels[claim.channel], self.worker.gateway.now_ms());
+    }
+
+    fn note(&mut self, why: &str) {
+        if let Some(attempt) = self.record.attempts.last_mut() {
+            attempt.why = Some(bounded(why));
+        }
+    }
+
+    /// Keeps the more useful error. Of two that are alike the later one.
+    fn keep(&mut self, spent: Spent, action: Action) {
+        let usefulness = match &spent {
+            Spent::Answered(accepted) => usefulness(accepted.answer.head.status.as_u16()),
+            Spent::Failed(_) => 0,
+        };
+        if action == Action::NextAmbiguous
+            && let Some(attempt) = self.record.attempts.last_mut()
+        {
+            let why = attempt.why.as_deref().unwrap_or("no answer");
+            attempt.why = Some(bounded(&format!("{why}; sent again although it may have arrived")));
+        }
+        tracing::info!(request.id = %self.record.id, "failover: the call goes on to the next candidate, if there is one");
+        if self.best.as_ref().is_none_or(|(best, _)| *best <= usefulness) {
+            self.best = Some((usefulness, spent));
+        }
+    }
+
+    /// Nothing is left to try.
+    fn give_up(mut self, wait: Wait) -> Result<Accepted, Refusal> {
+        match (self.best.take(), self.full, wait.until_ms) {
+            (Some((_, Spent::Answered(accepted))), ..) => Ok(self.accepted(*accepted)),
+            (Some((_, Spent::Failed(failure))), ..) => Err(self.failed(&failure)),
+            (None, Some(exceeded), _) => Err(Refusal::limited(&exceeded)),
+            (None, None, Some(until_ms)) => {
+                let wait_ms = until_ms.saturating_sub(self.worker.gateway.now_ms());
+                Err(Refusal::cooling_down(Duration::from_millis(wait_ms), wait.is_rate_limit))
+            }
+            (None, None, None) => Err(Refusal::no_channel()),
+        }
+    }
+
+    fn accepted(&mut self, mut accepted: Accepted) -> Accepted {
+        self.record.leases[1] = accepted.lease.take();
+        accepted
+    }
+
+    fn failed(&self, failure: &Failure) -> Refusal {
+        Refusal::upstream(failure, self.serving.system.body_limit)
+    }
+}
+
+/// How much an error tells the caller what to do: coming back later helps most, a refused real key least.
+fn usefulness(status: u16) -> u8 {
+    match status {
+        429 => 7,
+        503 | 529 => 6,
+        200..300 | 408 | 500.. => 5,
+        402 => 4,
+        403 => 3,
+        401 => 2,
+        _ => 1,
+    }
+}

@@ -1,0 +1,117 @@
+//! Limits of keys, users, groups, channels and credentials: calls and tokens per minute, calls at once.
+//!
+//! A call takes what it needs from all of its limits at once, or nothing. What it took is a [`Lease`]; dropping it
+//! gives the place of a running call back, however the call ended. Tokens are reserved from an estimate and settled to
+//! the provider's numbers.
+//!
+//! [`LimitStore`] is where another implementation goes: one that shares its counts with other instances answers
+//! [`Reserving::Waiting`]. The one here, [`ProcessLimits`], counts in this process and never waits.
+
+mod counter;
+mod process;
+mod window;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aiproxy_config::snapshot::{Limited, Scope};
+
+pub use process::ProcessLimits;
+
+/// Keeps the counts behind all limits. One per process; it outlives every reload.
+pub trait LimitStore: Send + Sync + 'static {
+    /// The counters of everything that has limits, in that order. What was counted before under the same scope and id
+    /// goes on being counted.
+    fn resolve(&self, limited: &[Limited]) -> Arc<dyn Limiters>;
+}
+
+/// The counters that go with one snapshot.
+pub trait Limiters: Send + Sync + 'static {
+    /// Takes one call and the tokens of `demand` from each of `indices` (into `Snapshot::limited`): all of it or
+    /// nothing. The first limit that is exceeded is the error.
+    fn reserve<'call>(&'call self, indices: &'call [u32], demand: Demand) -> Reserving<'call>;
+}
+
+/// What a call is expected to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// The most tokens the answer may have, as the caller says. As many as calls used of late are reserved for the
+    /// answer, but no more than this.
+    pub most_output_tokens: Option<u64>,
+    /// Whether it uses tokens at all. A list of models does not.
+    pub uses_tokens: bool,
+}
+
+/// What a call used in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// The provider's numbers.
+    Tokens {
+        /// Of the prompt.
+        input: u64,
+        /// Of the answer.
+        output: u64,
+    },
+    /// It may have used some, but nobody said how many: the estimate stands.
+    Unknown,
+    /// None: the upstream refused it.
+    Nothing,
+}
+
+/// What one call holds of its limits. Dropping it ends the call; tokens not settled by then are given back.
+pub trait Lease: Send + Sync {
+    /// Replaces the estimate by the truth.
+    fn settle(&mut self, used: Used);
+    /// Gives everything back, as if the call had never come.
+    fn refund(self: Box<Self>);
+}
+
+/// The answer to a reservation, now or later.
+pub enum Reserving<'call> {
+    /// Known at once. Empty once it was taken.
+    Ready(Option<Result<Box<dyn Lease>, Exceeded>>),
+    /// A shared store is being asked.
+    Waiting(Pin<Box<dyn Future<Output = Result<Box<dyn Lease>, Exceeded>> + Send + 'call>>),
+}
+
+impl Future for Reserving<'_> {
+    type Output = Result<Box<dyn Lease>, Exceeded>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Ready(result) => result.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Waiting(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+/// Which limit does not let a call through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Whose limit it is.
+    pub scope: Scope,
+    /// Which of its limits.
+    pub what: What,
+    /// How much it allows.
+    pub limit: u64,
+    /// How much of it is left: nothing, or too little for the tokens of this call.
+    pub remaining: u64,
+    /// After this time a call like this one would pass, if no other came. `None` for calls at once: nobody knows.
+    pub wait: Option<Duration>,
+}
+
+/// The three limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// `requests_per_minute`.
+    Requests,
+    /// `tokens_per_minute`.
+    Tokens,
+    /// `concurrent`.
+    Concurrent,
+}
