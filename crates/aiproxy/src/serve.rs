@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::Severity;
+use aiproxy_gateway::probe;
 use aiproxy_gateway::server::connection::Port;
 use aiproxy_gateway::server::tls::ServerCertificate;
 use aiproxy_gateway::server::worker::{self, Listener, WorkerHandle};
@@ -112,9 +113,11 @@ pub(crate) fn run_with(
         let (ask, asked) = mpsc::channel(1);
         let tasks = aiproxy_core::tasks::Tasks::new();
         tasks.spawn(reloader.run(asked));
+        tasks.spawn(probe::run(gateway.clone(), tasks.clone()));
         announce(&listening)?;
         takeover::tell_ready();
         signals.run(&ask, sockets, data_dir).await;
+        tasks.stop();
         gateway.drain();
         tracing::info!(calls = gateway.calls_in_flight(), "draining");
         tokio::time::sleep(UNREADY_PERIOD).await;

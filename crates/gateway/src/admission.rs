@@ -32,7 +32,7 @@ const OBSERVATION_LIMIT: usize = 65_536;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How fast calls came so far, and from where unknown keys came. One per process.
-pub struct Admission {
+pub(crate) struct Admission {
     started: Instant,
     global: SharedBucket,
     buckets: Table<AddressBucket>,
@@ -71,30 +71,18 @@ impl Denied {
 
 /// Calls denied since the start, by what denied them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Denials {
+pub(crate) struct Denials {
     /// By the bucket of all calls together.
-    pub global: u64,
+    pub(crate) global: u64,
     /// By the bucket of their address.
-    pub ip: u64,
+    pub(crate) ip: u64,
     /// Because of unknown keys that came from their address.
-    pub bad_credentials: u64,
-}
-
-/// `wait` as the value of a `Retry-After` header: whole seconds, rounded up because a second too early is denied again.
-pub fn retry_after_seconds(wait: Duration) -> u32 {
-    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
-    u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
-}
-
-impl Default for Admission {
-    fn default() -> Self {
-        Self::new()
-    }
+    pub(crate) bad_credentials: u64,
 }
 
 impl Admission {
     /// Nobody has called yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             started: time::now(),
             global: SharedBucket::default(),
@@ -112,7 +100,7 @@ impl Admission {
     /// Whether a call from `ip` may go on. Where nothing is configured and nothing is held, it costs two loads.
     ///
     /// A denied call takes nothing from either bucket.
-    pub fn admit(&self, ip: IpAddr, limits: &RateLimit) -> Result<(), Denied> {
+    pub(crate) fn admit(&self, ip: IpAddr, limits: &RateLimit) -> Result<(), Denied> {
         let is_unlimited = limits.global.is_none() && limits.per_ip.is_none();
         if is_unlimited && self.buckets.is_empty() && self.observations.is_empty() {
             return Ok(());
@@ -133,7 +121,7 @@ impl Admission {
 
     /// Somebody at `ip` presented an unknown key. Returns how long the answer should wait: zero at first, 50 ms more
     /// for each failure from a third of the limit on, at most 1 s.
-    pub fn bad_credential(&self, ip: IpAddr, rule: Option<&BadCredentials>) -> Duration {
+    pub(crate) fn bad_credential(&self, ip: IpAddr, rule: Option<&BadCredentials>) -> Duration {
         let Some(rule) = rule else { return Duration::ZERO };
         let now = self.now();
         let network = Network::of(ip);
@@ -170,7 +158,12 @@ impl Admission {
     /// `known_key` is the beginning of the digest of the key that was presented, if that key is known. It is remembered
     /// while the address has failures on count, and goes on working while the address is refused: one broken script
     /// must not lock out an office behind one address.
-    pub fn blocked(&self, ip: IpAddr, known_key: Option<u64>, rule: Option<&BadCredentials>) -> Option<Duration> {
+    pub(crate) fn blocked(
+        &self,
+        ip: IpAddr,
+        known_key: Option<u64>,
+        rule: Option<&BadCredentials>,
+    ) -> Option<Duration> {
         let rule = rule?;
         if self.observations.is_empty() {
             return None;
@@ -183,17 +176,17 @@ impl Admission {
     }
 
     /// Addresses held: those with calls not yet refilled, and those with failures on count. At most 262,144.
-    pub fn held_addresses(&self) -> usize {
+    pub(crate) fn held_addresses(&self) -> usize {
         self.buckets.len() + self.observations.len()
     }
 
     /// How often an address came to be refused for its unknown keys. Each time is one warning in the log.
-    pub fn blocks(&self) -> u64 {
+    pub(crate) fn blocks(&self) -> u64 {
         self.blocks.load(Ordering::Relaxed)
     }
 
     /// Calls denied since the start.
-    pub fn denials(&self) -> Denials {
+    pub(crate) fn denials(&self) -> Denials {
         Denials {
             global: self.denied_global.load(Ordering::Relaxed),
             ip: self.denied_ip.load(Ordering::Relaxed),

@@ -83,6 +83,20 @@ impl Answer {
         }
     }
 
+    /// The whole body, if it is no larger than `limit` and comes to its end.
+    pub(crate) async fn read_whole(&mut self, limit: usize, timer: &mut CallTimer) -> Option<Vec<u8>> {
+        let mut hold = Deadline::default();
+        hold.set_after(HOLD_LIMIT);
+        loop {
+            let length: usize = self.held.iter().map(Bytes::len).sum();
+            match self.read(timer, &mut hold).await {
+                Ok(Read::Data(_)) if length <= limit => {}
+                Ok(Read::End) if length <= limit => return Some(self.held.concat()),
+                _ => return None,
+            }
+        }
+    }
+
     /// Reads one piece into `held`.
     async fn read(&mut self, timer: &mut CallTimer, hold: &mut Deadline) -> Result<Read, AttemptError> {
         let Rest::Open(body) = &mut self.rest else { return Ok(Read::End) };

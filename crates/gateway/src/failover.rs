@@ -42,6 +42,13 @@ pub(crate) struct Accepted {
     lease: Option<Box<dyn Lease>>,
 }
 
+impl Accepted {
+    /// The whole body, if it is no larger than `limit` and comes to its end.
+    pub(crate) async fn read_whole(mut self, limit: usize) -> Option<Vec<u8>> {
+        self.answer.read_whole(limit, &mut self.timer).await
+    }
+}
+
 /// A call on its way through its candidates.
 pub(crate) struct Failover<'call> {
     worker: &'call Worker,

@@ -27,6 +27,7 @@ use aiproxy_llm::meter::{HideUsageChunk, Meter, MeterKind, RenameModel};
 use aiproxy_llm::peek::stable_hash;
 use aiproxy_llm::usage::UsageSource;
 use aiproxy_llm::work::{WorkIds, ids_in_path};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use hyper::body::Incoming;
@@ -41,6 +42,7 @@ use crate::headers;
 use crate::health::{Claim, Mark};
 use crate::limits::Demand;
 use crate::metering::{Coding, Metering};
+use crate::model_list::{self, ListCall};
 use crate::outgoing::Outgoing;
 use crate::permit::Caller;
 use crate::plan::Plan;
@@ -74,7 +76,8 @@ pub(crate) async fn serve(
     let limits = &serving.system;
     let body = ClientBody::new(incoming, limits.body_limit, limits.client_timeouts.body, connection);
     match call(&worker, &serving, &parts, body, &route, &mut record).await {
-        Ok(answer) => respond(worker, &route, answer, record),
+        Ok(Reply::Upstream(answer)) => respond(worker, &route, *answer, record),
+        Ok(Reply::Own(body)) => respond_ourselves(body, record),
         Err(refusal) => refusal.respond(dialect, record),
     }
 }
@@ -87,7 +90,7 @@ async fn call(
     mut client_body: ClientBody,
     route: &Route<'_>,
     record: &mut OpenRecord,
-) -> Result<Answered, Refusal> {
+) -> Result<Reply, Refusal> {
     admit(&worker.gateway, serving, record.client_ip)?;
     let key = authenticate(&worker.gateway, serving, parts, record.client_ip).await?;
     let caller = Caller::of(serving, key);
@@ -96,6 +99,11 @@ async fn call(
 
     let channels = candidates(serving, &caller, &parts.headers, route)?;
     refuse_upgrade(&parts.headers)?;
+
+    if model_list::is_made_here(&caller, &channels, route, &parts.method) {
+        let call = ListCall { worker, serving, caller, parts, route, client_body: &mut client_body, record };
+        return call.answer(channels).await.map(Reply::Own);
+    }
 
     let limit = serving.system.body_limit;
     if client_body.declared_length().is_some_and(|length| length > limit) {
@@ -124,9 +132,25 @@ async fn call(
     plan.pin_any(earlier_work(parts.uri.path(), &prepared), &worker.gateway.works);
     let asks_for_usage = Outgoing::lacks_usage(serving, route, &prepared);
     let remembers_work = needs.replay;
-    let outgoing = Outgoing { parts, route, prepared, asks_for_usage, looks_inside: plan.has_alternative() };
+    let outgoing = Outgoing {
+        parts,
+        path: parts.uri.path(),
+        query: parts.uri.query().and_then(credential::strip_query),
+        route,
+        prepared,
+        asks_for_usage,
+        looks_inside: plan.has_alternative(),
+    };
     let accepted = Failover::new(worker, serving, outgoing, demand, &mut client_body, record).run(plan).await?;
-    Ok(Answered { accepted, asks_for_usage, remembers_work })
+    Ok(Reply::Upstream(Box::new(Answered { accepted, asks_for_usage, remembers_work })))
+}
+
+/// What a call ends in, if it is not refused.
+enum Reply {
+    /// An upstream's answer.
+    Upstream(Box<Answered>),
+    /// JSON made here.
+    Own(Bytes),
 }
 
 /// The answer of an upstream, and what the way back needs to know.
@@ -217,8 +241,7 @@ async fn authenticate<'snapshot>(
 
 /// What the body must be read for.
 fn needs(serving: &Serving, channels: &[route::Candidate<'_>], failover: bool, is_limited: bool) -> Needs {
-    let is_one_of_many =
-        |channel: &Channel| channel.credentials.len() > 1 || channel.endpoints.len() > 1 || channel.affinity;
+    let is_one_of_many = |channel: &Channel| channel.credentials.len() > 1 || channel.endpoints.len() > 1;
     let has_limits = |channel: &Channel| {
         channel.limited.is_some() || channel.credentials.iter().any(|credential| credential.limited.is_some())
     };
@@ -226,7 +249,8 @@ fn needs(serving: &Serving, channels: &[route::Candidate<'_>], failover: bool, i
     Needs {
         replay_limit: serving.system.replay_limit,
         replay: many && (failover || channels.iter().any(|candidate| is_one_of_many(candidate.channel))),
-        thorough: many || is_limited || channels.iter().any(|candidate| has_limits(candidate.channel)),
+        references: many || is_limited || channels.iter().any(|candidate| has_limits(candidate.channel)),
+        conversation: many && channels.iter().any(|candidate| candidate.channel.affinity),
     }
 }
 
@@ -284,10 +308,7 @@ fn no_route(reason: NoRoute) -> Refusal {
             "This proxy key may not use the channel named in X-AIProxy-Channel.",
         ),
         NoRoute::NoRoute => Refusal::no_route("No channel of this proxy key serves this path. Check the base URL."),
-        NoRoute::ModelNotServed(model) => Refusal::no_route(format!(
-            "Model not supported: {}. No channel of this proxy key serves it.",
-            bounded(&model)
-        )),
+        NoRoute::ModelNotServed(model) => Refusal::model_not_served(&model),
     }
 }
 
@@ -418,6 +439,21 @@ fn respond(
     response
 }
 
+/// An answer made here.
+fn respond_ourselves(body: Bytes, mut record: OpenRecord) -> Response<GatewayBody> {
+    record.status = 200;
+    record.end = End::Complete;
+    record.response_bytes = body.len() as u64;
+    let mut headers = HeaderMap::with_capacity(2);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
+        headers.insert(headers::X_REQUEST_ID, id);
+    }
+    let mut response = Response::new(GatewayBody::fixed(body, Some(record)));
+    *response.headers_mut() = headers;
+    response
+}
+
 /// The answer is complete with its head: the connection goes back at once.
 fn respond_without_body(
     worker: &Worker,
@@ -434,7 +470,7 @@ fn respond_without_body(
         worker.pool.put(connection);
     }
     record.end = End::Complete;
-    let mut response = Response::new(GatewayBody::fixed(bytes::Bytes::new(), Some(record)));
+    let mut response = Response::new(GatewayBody::fixed(Bytes::new(), Some(record)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -18,7 +18,7 @@ pub(crate) use breaker::{Breaker, Gate, LONGEST_HINT, Reason, Trial};
 /// First and longest pause of a credential that the provider refuses (401), or for a model (403).
 const REJECTED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 /// First and longest pause of a credential whose money or allowance is used up.
-const EXHAUSTED: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
+const EXHAUSTED: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 /// First pause after a 429 that names none; the longest is `health.max_cooldown`.
 const RATE_LIMITED: Duration = Duration::from_secs(1);
 /// Models a credential remembers refusals for.
@@ -129,6 +129,12 @@ impl CredentialHealth {
         }
         let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         models.iter().find(|(known, _)| *known == model).map(|(_, breaker)| breaker.clone())
+    }
+
+    /// How many models this credential is not asked for now.
+    pub(crate) fn paused_models(&self, now_ms: u64) -> usize {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.iter().filter(|(_, breaker)| matches!(breaker.gate(now_ms), Gate::Open(..))).count()
     }
 
     fn model_or_new(&self, model: u64) -> Arc<Breaker> {

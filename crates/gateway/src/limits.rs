@@ -71,16 +71,19 @@ pub trait Lease: Send + Sync {
     fn refund(self: Box<Self>);
 }
 
+/// What a reservation gives.
+pub type Reserved = Result<Box<dyn Lease>, Exceeded>;
+
 /// The answer to a reservation, now or later.
 pub enum Reserving<'call> {
     /// Known at once. Empty once it was taken.
-    Ready(Option<Result<Box<dyn Lease>, Exceeded>>),
+    Ready(Option<Reserved>),
     /// A shared store is being asked.
-    Waiting(Pin<Box<dyn Future<Output = Result<Box<dyn Lease>, Exceeded>> + Send + 'call>>),
+    Waiting(Pin<Box<dyn Future<Output = Reserved> + Send + 'call>>),
 }
 
 impl Future for Reserving<'_> {
-    type Output = Result<Box<dyn Lease>, Exceeded>;
+    type Output = Reserved;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {

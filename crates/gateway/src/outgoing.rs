@@ -12,7 +12,6 @@ use http::{HeaderMap, Method, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::client_body::ClientBody;
-use crate::credential;
 use crate::request_body::{Peeked, PreparedBody};
 use crate::request_head::{BodyFraming, RequestHead};
 use crate::route::Target;
@@ -25,6 +24,10 @@ const MODEL_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'?').add(b'#
 /// A caller's request, ready to be written for any target.
 pub(crate) struct Outgoing<'call> {
     pub(crate) parts: &'call Parts,
+    /// The path as the caller wrote it.
+    pub(crate) path: &'call str,
+    /// The query without credentials.
+    pub(crate) query: Option<Cow<'call, str>>,
     pub(crate) route: &'call Route<'call>,
     pub(crate) prepared: PreparedBody,
     /// Whether the upstream is asked for usage that the caller did not ask for.
@@ -47,13 +50,12 @@ impl Outgoing<'_> {
     pub(crate) fn request(&self, target: &Target<'_>, rest: &ClientBody) -> (Vec<Bytes>, bool) {
         let edited = self.edited(target.real_model);
         let pieces = edited.as_deref().unwrap_or(&self.prepared.pieces);
-        let asked_path = with_real_model(self.parts.uri.path(), self.route.model_in_path, target.real_model);
+        let asked_path = with_real_model(self.path, self.route.model_in_path, target.real_model);
         let path = upstream_path(target.channel, target.endpoint, self.route.dialect, &asked_path);
-        let query = self.parts.uri.query().and_then(credential::strip_query);
         let head = RequestHead {
             method: &self.parts.method,
             path: &path,
-            query: query.as_deref(),
+            query: self.query.as_deref(),
             headers: &self.parts.headers,
             dialect: self.route.dialect,
             framing: framing(&self.parts.method, &self.parts.headers, self.prepared.whole, pieces, rest),

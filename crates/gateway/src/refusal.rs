@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use crate::admission::Denied;
 use crate::egress::GatewayBody;
 use crate::limits::{Exceeded, What};
-use crate::record::{End, OpenRecord};
+use crate::record::{End, OpenRecord, bounded};
 use crate::upstream::error::{ClientBodyError, Failure, Phase};
 
 /// An answer that is not the upstream's.
@@ -96,6 +96,18 @@ impl Refusal {
     /// No candidate serves this path or model.
     pub fn no_route(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "no_such_route", message)
+    }
+
+    /// No candidate serves this model.
+    pub fn model_not_served(model: &str) -> Self {
+        let model = bounded(model);
+        Self::no_route(format!("Model not supported: {model}. No channel of this proxy key serves it."))
+    }
+
+    /// A provider that was asked for its models did not say.
+    pub fn no_model_list() -> Self {
+        let message = "The upstream gave no list of its models. Name the channel's models in its config.";
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_invalid", message).ending(End::UpstreamError)
     }
 
     /// A request that cannot work.
@@ -275,5 +287,5 @@ fn rate_limit_headers(headers: &mut HeaderMap, exceeded: &Exceeded) {
 
 /// Whole seconds, rounded up: coming back a moment too early would be refused again.
 fn seconds(wait: Duration) -> u32 {
-    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1)
 }

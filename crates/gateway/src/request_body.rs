@@ -50,8 +50,10 @@ pub(crate) struct Needs {
     pub(crate) replay_limit: u64,
     /// There is more than one place it may be sent to.
     pub(crate) replay: bool,
-    /// Conversation, references to earlier work and the most output tokens matter, too.
-    pub(crate) thorough: bool,
+    /// References to earlier work and the most output tokens matter, too.
+    pub(crate) references: bool,
+    /// The conversation matters, too.
+    pub(crate) conversation: bool,
 }
 
 /// Reads as much of `body` as the call needs before it can go on.
@@ -65,7 +67,7 @@ pub(crate) async fn prepare(
     if prepared.whole {
         return Ok(prepared);
     }
-    let mut scanner = Scanner::of(route, headers, needs.thorough);
+    let mut scanner = Scanner::of(route, headers, needs);
     let limit = match (&scanner, body.declared_length()) {
         (Scanner::None, Some(length)) if length <= SMALL_BODY => SMALL_BODY,
         (Scanner::None, Some(length)) if length > needs.replay_limit => return Ok(prepared),
@@ -93,6 +95,7 @@ pub(crate) async fn prepare(
     Ok(prepared)
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one per call, and the large one is the usual one")]
 enum Scanner {
     Json(RequestPeek),
     Form(Box<FormPeek>),
@@ -100,8 +103,14 @@ enum Scanner {
 }
 
 impl Scanner {
-    fn of(route: &Route<'_>, headers: &HeaderMap, thorough: bool) -> Self {
-        let json = || Self::Json(if thorough { RequestPeek::thorough() } else { RequestPeek::new() });
+    fn of(route: &Route<'_>, headers: &HeaderMap, needs: Needs) -> Self {
+        let json = || {
+            Self::Json(match needs {
+                Needs { conversation: true, .. } => RequestPeek::thorough(),
+                Needs { references: true, .. } => RequestPeek::with_references(),
+                _ => RequestPeek::new(),
+            })
+        };
         if headers.contains_key(http::header::CONTENT_ENCODING) {
             return Self::None;
         }

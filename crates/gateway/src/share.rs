@@ -52,7 +52,7 @@ pub(crate) fn by_weight(items: impl Iterator<Item = (usize, u32)> + Clone, point
         return items.map(|(index, _)| index).next();
     }
     let (total, equal) = if total == 0 { (count, true) } else { (total, false) };
-    let mut place = (u128::from(point) * u128::from(total) >> 64) as u64;
+    let mut place = ((u128::from(point) * u128::from(total)) >> 64) as u64;
     for (index, weight) in items {
         let width = if equal { 1 } else { u64::from(weight) };
         if place < width {

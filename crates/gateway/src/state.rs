@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::admission::Admission;
 use crate::limits::{LimitStore, ProcessLimits};
+use crate::model_list::ModelLists;
 use crate::record::Record;
 use crate::retry_budget::RetryBudget;
 use crate::serving::Serving;
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub(crate) retry_budget: RetryBudget,
     /// Which credential made what later calls refer to.
     pub(crate) works: Works,
+    /// What providers said they have.
+    pub(crate) model_lists: ModelLists,
     config_problem: ArcSwapOption<String>,
     sink: Arc<dyn RecordSink>,
     dialer: Arc<dyn Dial>,
@@ -60,6 +63,7 @@ impl Gateway {
             admission: Admission::new(),
             retry_budget: RetryBudget::default(),
             works: Works::default(),
+            model_lists: ModelLists::default(),
             config_problem: ArcSwapOption::empty(),
             sink,
             dialer,

@@ -143,8 +143,8 @@ pub fn write_one(dialect: Dialect, entry: &ModelEntry) -> Vec<u8> {
     entry.write(dialect).to_string().into_bytes()
 }
 
-/// The id in `/v1/models/{id}`, still percent-encoded; it may contain slashes, but as in [`ModelEntry::id`] no `models/`
-/// in front. Nothing for the list itself.
+/// The id in `/v1/models/{id}`, still percent-encoded; it may contain slashes, but as in [`ModelEntry::id`] no
+/// `models/` in front. Nothing for the list itself.
 #[must_use]
 pub fn asked_one(path: &str) -> Option<&str> {
     let mut rest = path.split_once('?').map_or(path, |(path, _)| path);

@@ -67,6 +67,41 @@ const THOROUGH_PATHS: &[Path] = &[
     // Vertex asks for a video by POST, so that the path does not tell.
     &["operationName"],
 ];
+/// The same without what tells the conversation: the empty paths keep the numbers.
+const REFERENCE_PATHS: &[Path] = &[
+    PATHS[MODEL],
+    PATHS[STREAM],
+    PATHS[STREAM_OPTIONS],
+    PATHS[INCLUDE_USAGE],
+    PATHS[SESSION_MODEL],
+    THOROUGH_PATHS[5],
+    THOROUGH_PATHS[6],
+    THOROUGH_PATHS[7],
+    THOROUGH_PATHS[8],
+    THOROUGH_PATHS[9],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    &[],
+    THOROUGH_PATHS[24],
+    THOROUGH_PATHS[25],
+    THOROUGH_PATHS[26],
+    THOROUGH_PATHS[27],
+    THOROUGH_PATHS[28],
+    THOROUGH_PATHS[29],
+    THOROUGH_PATHS[30],
+    THOROUGH_PATHS[31],
+];
 const OUTPUT_LIMITS: Range<usize> = 5..10;
 const CONVERSATION_NAMES: Range<usize> = 10..14;
 const SYSTEM_PARTS: Range<usize> = 14..18;
@@ -74,14 +109,17 @@ const PROMPTS: Range<usize> = 18..24;
 const CONTENTS: usize = 20;
 const WORKS: Range<usize> = 24..32;
 
-/// How much is kept of one value. Longer model names are treated as absent; of a prompt no more than this is looked at.
+/// How much is kept of one value. Longer model names are treated as absent.
 const CAPTURE_LIMIT: usize = 4 * 1024;
+/// The same where prompts are looked at: long enough for the instructions of a coding agent and what follows them.
+const PROMPT_CAPTURE_LIMIT: usize = 32 * 1024;
 
 /// Reads a JSON request body in passing.
 #[derive(Clone, Debug)]
 pub struct RequestPeek {
     scan: JsonScan,
-    thorough: bool,
+    reads_references: bool,
+    reads_conversation: bool,
 }
 
 /// What a JSON request body asks for.
@@ -153,13 +191,22 @@ impl RequestPeek {
     /// A peek that has seen nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { scan: JsonScan::new(PATHS).with_capture_limit(CAPTURE_LIMIT), thorough: false }
+        let scan = JsonScan::new(PATHS).with_capture_limit(CAPTURE_LIMIT);
+        Self { scan, reads_references: false, reads_conversation: false }
     }
 
-    /// A peek that also fills `max_output_tokens`, `conversation` and `works`, and takes a little longer for it.
+    /// A peek that also fills `max_output_tokens` and `works`.
+    #[must_use]
+    pub fn with_references() -> Self {
+        let scan = JsonScan::new(REFERENCE_PATHS).with_capture_limit(CAPTURE_LIMIT);
+        Self { scan, reads_references: true, reads_conversation: false }
+    }
+
+    /// A peek that also fills `max_output_tokens`, `works` and `conversation`, and takes a little longer for it.
     #[must_use]
     pub fn thorough() -> Self {
-        Self { scan: JsonScan::new(THOROUGH_PATHS).with_capture_limit(CAPTURE_LIMIT), thorough: true }
+        let scan = JsonScan::new(THOROUGH_PATHS).with_capture_limit(PROMPT_CAPTURE_LIMIT);
+        Self { scan, reads_references: true, reads_conversation: true }
     }
 
     /// Takes the next bytes of the body.
@@ -187,13 +234,13 @@ impl RequestPeek {
             complete: self.scan.status() == ScanStatus::Complete,
             ..PeekedBody::default()
         };
-        if self.thorough {
+        if self.reads_references {
             body.max_output_tokens = OUTPUT_LIMITS.into_iter().find_map(|index| whole_number(captures.raw(index)?));
             body.works = works(captures);
-            // In a broken document, how much of a value was kept depends on how the body was cut.
-            if self.scan.status() != ScanStatus::Broken {
-                body.conversation = conversation::identify(captures);
-            }
+        }
+        // In a broken document, how much of a value was kept depends on how the body was cut.
+        if self.reads_conversation && self.scan.status() != ScanStatus::Broken {
+            body.conversation = conversation::identify(captures);
         }
         body
     }
@@ -204,7 +251,7 @@ fn whole_number(raw: &[u8]) -> Option<u64> {
 }
 
 fn works(captures: &Captures) -> Vec<String> {
-    let named = WORKS.into_iter().filter_map(|index| work::canonical(&decode_string(captures.raw(index)?)?));
+    let named = WORKS.filter_map(|index| work::canonical(&decode_string(captures.raw(index)?)?));
     let mut works: Vec<String> = Vec::new();
     for id in named {
         if !works.contains(&id) {

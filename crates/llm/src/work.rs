@@ -1,6 +1,6 @@
-//! Work that outlives its call: files, batches, stored responses, tasks. It lives in the account of the credential that
-//! created it, so later calls that name it must go there. This reads which ids a response hands out and which ids a path
-//! names, so written that both are equal. It keeps no map from one to the other.
+//! Work that outlives its call: files, batches, stored responses, tasks. It lives in the account of the credential
+//! that created it, so later calls that name it must go there. This reads which ids a response hands out and which ids
+//! a path names, so written that both are equal. It keeps no map from one to the other.
 
 mod path;
 

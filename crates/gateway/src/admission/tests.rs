@@ -111,9 +111,6 @@ async fn after_exactly_retry_after_a_call_passes() {
             assert_eq!(admission.admit(HOME, &limits), Ok(()));
         }
     }
-    let header = [0, 1, 1_000_000_000, 1_000_000_001].map(|nanos| retry_after_seconds(Duration::from_nanos(nanos)));
-    assert_eq!(header, [1, 1, 1, 2]);
-    assert_eq!(retry_after_seconds(Duration::MAX), u32::MAX);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,8 +12,11 @@ use super::{Demand, Exceeded, Lease, LimitStore, Limiters, Reserving, Used};
 /// Counts by scope and id, kept while a snapshot or a running call needs them.
 pub struct ProcessLimits {
     started: Instant,
-    counters: Mutex<HashMap<(Scope, Box<str>), Weak<Counter>>>,
+    counters: Mutex<HashMap<Identity, Weak<Counter>>>,
 }
+
+/// What a count belongs to, whatever its limits are.
+type Identity = (Scope, Box<str>);
 
 impl Default for ProcessLimits {
     fn default() -> Self {

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::json;
 
 use super::connection::Port;
+use crate::channel_status;
 use crate::egress::GatewayBody;
 use crate::refusal::Refusal;
 use crate::state::Gateway;
@@ -100,6 +101,7 @@ fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Response<GatewayBody> {
 
 fn status(gateway: &Gateway) -> serde_json::Value {
     let snapshot = gateway.snapshot();
+    let denials = gateway.admission.denials();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": gateway.started().elapsed().as_secs(),
@@ -112,7 +114,14 @@ fn status(gateway: &Gateway) -> serde_json::Value {
         "calls_in_flight": gateway.calls_in_flight(),
         "users": snapshot.users.len(),
         "proxy_keys": snapshot.keys.len(),
-        "channels": snapshot.channels.len(),
+        "channels": channel_status::channels(&snapshot, gateway.now_ms()),
+        "rate_limited": {
+            "global": denials.global,
+            "ip": denials.ip,
+            "bad_credentials": denials.bad_credentials,
+            "addresses_held": gateway.admission.held_addresses(),
+            "addresses_blocked_so_far": gateway.admission.blocks(),
+        },
     })
 }
 

@@ -23,8 +23,8 @@ pub(super) fn write(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// The seconds of `2025-02-19T00:00:00[.fraction]Z`, to the second. Nothing before 1970, nor with an offset: no provider
-/// writes one.
+/// The seconds of `2025-02-19T00:00:00[.fraction]Z`, to the second. Nothing before 1970, nor with an offset: no
+/// provider writes one.
 pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.strip_suffix('Z').or_else(|| text.strip_suffix("+00:00"))?;
     let (date, time) = text.split_once('T')?;

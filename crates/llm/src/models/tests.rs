@@ -143,7 +143,10 @@ fn the_model_asked_for() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(ids in prop::collection::vec("[a-zé\"/ .-]{1,12}", 0..5), created in 0_u64..253_402_300_799) {
+    fn what_is_written_is_read_back(
+        ids in prop::collection::vec("[a-zé\"/ .-]{1,12}", 0..5),
+        created in 0_u64..253_402_300_799,
+    ) {
         let entries: Vec<ModelEntry> =
             ids.iter().map(|id| ModelEntry { created: Some(created), ..ModelEntry::named(id.as_str()) }).collect();
         for dialect in Dialect::ALL {

@@ -1,18 +1,21 @@
 //! Which conversation a call belongs to, as a number that stays the same from its first turn to its last. What the
-//! client names is believed; otherwise the prompt tells: later turns only append to it, so its beginning up to the first
-//! message of the user does not change. Only the texts count, because clients write the same message in several ways:
-//! as a string or as a list of parts, with a cache mark while it is the last one and without it afterwards.
+//! client names is believed; otherwise the prompt tells: later turns only append to it, so its beginning up to the
+//! first message of the user does not change. Only the texts count, because clients write the same message in several
+//! ways: as a string or as a list of parts, with a cache mark while it is the last one and without it afterwards.
+//!
+//! The trade-off: only the first few KiB are looked at, so conversations whose list of messages opens with the same
+//! longer system message are one to us. They share their upstream's prompt cache, too.
 
 mod texts;
 
 use crate::json_scan::{Captures, decode_string};
 
-use super::{CAPTURE_LIMIT, CONTENTS, CONVERSATION_NAMES, PROMPTS, SYSTEM_PARTS, THOROUGH_PATHS};
+use super::{CONTENTS, CONVERSATION_NAMES, PROMPT_CAPTURE_LIMIT, PROMPTS, SYSTEM_PARTS, THOROUGH_PATHS};
 use texts::Texts;
 
 /// How many bytes of text count in one value: less than is kept of it, so that brackets and keys around a long text do
 /// not shift where it is cut.
-const TEXT_LIMIT: usize = CAPTURE_LIMIT - 1024;
+const TEXT_LIMIT: usize = PROMPT_CAPTURE_LIMIT - 1024;
 
 /// A hash of `parts` and of where one ends and the next begins. It is the same in every process, on every machine and
 /// in every version. It is not made to withstand someone who looks for collisions.

@@ -241,7 +241,9 @@ proptest! {
     }
 
     #[test]
-    fn paths_never_panic_and_ids_are_bounded(path in "[a-z/%:?. é0-9]{0,60}|(/(files|batches|v1beta|openai|%2F|x:y|tasks|operations)){0,12}") {
+    fn paths_never_panic_and_ids_are_bounded(
+        path in "[a-z/%:?. é0-9]{0,60}|(/(files|batches|v1beta|openai|%2F|x:y|tasks|operations)){0,12}",
+    ) {
         let ids = ids_in_path(&path);
         prop_assert!(ids.len() <= MOST_IDS && ids.iter().all(|id| (1..=LONGEST_ID).contains(&id.len())));
     }

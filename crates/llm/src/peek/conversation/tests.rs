@@ -76,7 +76,7 @@ fn bodies(first: &str, turns: usize) -> Vec<(&'static str, Value)> {
 
 #[test]
 fn turns_agree_and_conversations_differ() {
-    let long = "Résumé of a \"long\" story\n".repeat(1000);
+    let long = "Résumé of a \"long\" story\n".repeat(2000);
     for first in ["hi", "hello", &long] {
         for index in 0..6 {
             let (name, body) = &bodies(first, 1)[index];
@@ -93,7 +93,7 @@ fn turns_agree_and_conversations_differ() {
 
 #[test]
 fn appending_changes_nothing_wherever_the_first_message_meets_the_limit() {
-    for length in (CAPTURE_LIMIT - 1200)..(CAPTURE_LIMIT + 20) {
+    for length in (PROMPT_CAPTURE_LIMIT - 1200)..(PROMPT_CAPTURE_LIMIT + 20) {
         let first = "a".repeat(length);
         for index in [0, 2, 4] {
             let (name, body) = &bodies(&first, 1)[index];
@@ -125,7 +125,7 @@ fn the_system_part_counts() {
 
 #[test]
 fn the_same_message_written_in_another_way() {
-    let long = format!(r#""{}""#, "long ".repeat(2000));
+    let long = format!(r#""{}""#, "long ".repeat(8000));
     for text in [r#""a \"quoted\" \\ word\n""#, long.as_str()] {
         let forms = [
             format!(r#"{{"system":"s","messages":[{{"role":"user","content":{text}}}]}}"#),
@@ -133,8 +133,9 @@ fn the_same_message_written_in_another_way() {
                 r#"{{"messages" : [ {{"content": {text}, "role": "user" }} , {{"role":"assistant"}}], "system":"s"}}"#
             ),
             format!(
-                r#"{{"system":[{{"type":"text","text":"s","cache_control":{{"type":"ephemeral","ttl":"1h"}}}}],"messages":[
-                {{"role":"user","content":[{{"type":"text","text":{text},"cache_control":{{"type":"ephemeral","ttl":["5m"]}}}}]}}]}}"#
+                r#"{{"system":[{{"type":"text","text":"s","cache_control":{{"type":"ephemeral","ttl":"1h"}}}}],
+                "messages":[{{"role":"user","content":[
+                {{"type":"text","text":{text},"cache_control":{{"type":"ephemeral","ttl":["5m"]}}}}]}}]}}"#
             ),
             format!(r#"{{"instructions":"s","input":{text}}}"#),
             format!(
@@ -166,7 +167,7 @@ fn what_the_client_names_is_believed_in_order() {
     for (index, number) in seen.iter().enumerate() {
         assert!(number.is_some() && !seen[..index].contains(number), "{index}");
     }
-    for name in [json!(""), json!(null), json!(7), json!("x".repeat(5000))] {
+    for name in [json!(""), json!(null), json!(7), json!("x".repeat(40_000))] {
         body = json!({ "user": name, "messages": [{ "role": "user", "content": "x" }] });
         assert_eq!(of(&body), seen[0], "{name}");
     }
@@ -264,7 +265,7 @@ fn body() -> impl Strategy<Value = String> {
         "\"previous_response_id\":\"resp_1\",",
         "\"max_tokens\":5",
     ]);
-    let padding = prop::sample::select(vec![0, 0, 0, 3000, 4090, 5000]);
+    let padding = prop::sample::select(vec![0, 0, 0, 31_000, 32_760, 40_000]);
     (prop::collection::vec(token, 0..16), padding)
         .prop_map(|(tokens, padding)| format!("{{{}\"prompt\":\"{}\"}}", tokens.concat(), "x".repeat(padding)))
 }
@@ -290,7 +291,10 @@ proptest! {
 
     #[test]
     fn appended_messages_change_nothing(
-        first in ".{1,40}", repeated in 1_usize..200, system in prop::option::of(".{0,5000}"), later in prop::collection::vec(".{0,40}", 1..5),
+        first in ".{1,40}",
+        repeated in 1_usize..200,
+        system in prop::option::of(".{0,5000}"),
+        later in prop::collection::vec(".{0,40}", 1..5),
     ) {
         let mut list: Vec<Value> = system.iter().map(|text| json!({ "role": "system", "content": text })).collect();
         list.push(json!({ "role": "user", "content": [{ "type": "text", "text": first.repeat(repeated) }] }));

@@ -1,5 +1,5 @@
-//! The string values in a piece of JSON that may be cut anywhere, as they stand there, escapes and all. No recursion, no
-//! allocation, and no judgement: on what is not JSON it gives something, and always the same.
+//! The string values in a piece of JSON that may be cut anywhere, as they stand there, escapes and all. No recursion,
+//! no allocation, and no judgement: on what is not JSON it gives something, and always the same.
 
 /// What the key before a value says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
