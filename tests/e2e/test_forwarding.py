@@ -113,7 +113,6 @@ def test_the_header_chooses_among_the_channels_of_a_key(serve, upstream):
     assert refused.status == 403 and refused.code() == "channel_not_allowed"
 
 
-@pytest.mark.xfail(strict=True, reason="the way back is not built yet: the answer names the real model")
 def test_an_alias_is_renamed_on_the_way_up_and_back(serve, upstream):
     gateway = serve(upstream.url, channels={"openai": {"models": {"fast": "demo"}}})
     answer = http1.chat(gateway, model="fast")

@@ -45,7 +45,6 @@ def test_a_connection_that_the_upstream_closed_while_idle_costs_no_call(serve, u
     assert all(kept["status"] == 200 for kept in gateway.records.wait_for(10))
 
 
-@pytest.mark.xfail(strict=True, reason="failover between endpoints is not built yet")
 def test_a_dead_endpoint_is_stepped_over(serve, upstreams):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         dead = f"http://127.0.0.1:{listener.getsockname()[1]}"

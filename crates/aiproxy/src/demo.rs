@@ -116,7 +116,8 @@ fn config_text(keys: &Keys, upstream: SocketAddr, upstream_key: &str) -> String 
     for (priority, kind) in KINDS.iter().enumerate() {
         text.push_str(&format!(
             "  {kind}:\n    name: Demo upstream as {kind}\n    kind: {kind}\n    status: active\n    \
-             base_url: http://{upstream}\n    api_key: {upstream_key}\n    priority: {priority}\n"
+             base_url: http://{upstream}\n    api_key: {upstream_key}\n    priority: {priority}\n    \
+             health: off  # this upstream fails on request; leave it on for a real one\n"
         ));
     }
     text.push_str("system:\n  data_dir: .\n  log:\n    console: true\n    file: records.jsonl\n");

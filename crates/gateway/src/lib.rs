@@ -16,6 +16,7 @@ mod flow;
 mod headers;
 mod health;
 pub mod limits;
+pub mod measure;
 mod metering;
 mod model_list;
 mod outgoing;
