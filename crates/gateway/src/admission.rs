@@ -146,7 +146,7 @@ impl Admission {
                 client.address = %network,
                 failures,
                 block_seconds = rule.block.as_secs(),
-                "an address presented too many unknown keys and is refused for a while"
+                "an address presented too many unknown keys and is refused for a while; if it is a load balancer, list it in system.trusted_proxies"
             );
         }
         failure.delay

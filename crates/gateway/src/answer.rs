@@ -47,15 +47,26 @@ impl Answer {
         Self { head, held: Vec::new(), rest }
     }
 
+    /// The connection, once nothing more is to be read from it.
+    pub(crate) fn take_connection(&mut self) -> Option<Connection> {
+        match &mut self.rest {
+            Rest::Ended(connection) => connection.take(),
+            Rest::Open(_) => None,
+        }
+    }
+
     /// Reads an error's body, as far as it is worth reading, and what it says.
     pub(crate) async fn read_error(&mut self, timer: &mut CallTimer) -> Result<Option<MeterError>, AttemptError> {
         let mut length = 0;
         let mut hold = Deadline::default();
         hold.set_after(HOLD_LIMIT);
         while length < ERROR_BODY_LIMIT {
-            match self.read(timer, &mut hold).await? {
-                Read::Data(data) => length += data,
-                Read::End | Read::TooLong => break,
+            match self.read(timer, &mut hold).await {
+                Ok(Read::Data(data)) => length += data,
+                Ok(Read::End | Read::TooLong) => break,
+                Err(error) if matches!(error.failure, Failure::Timeout(Phase::Total)) => return Err(error),
+                // Its status was read: it was refused, whatever is missing of the words.
+                Err(_) => break,
             }
         }
         Ok(MeterError::from_body(&self.held.concat()))

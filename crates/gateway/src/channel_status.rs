@@ -10,25 +10,44 @@ use crate::serving::Serving;
 /// in milliseconds since the gateway's start.
 pub(crate) fn channels(serving: &Serving, now_ms: u64) -> Value {
     let channels = serving.channels.iter().zip(&serving.health.channels).map(|(channel, health)| {
-        let credentials = channel.credentials.iter().zip(&health.credentials).map(|(credential, state)| {
-            let models = state.paused_models(now_ms);
-            let mut value = gate(state.breaker.gate(now_ms), credential.status, now_ms);
-            value["id"] = json!(credential.id);
-            value["paused_models"] = json!(models);
-            value
-        });
-        let endpoints = channel.endpoints.iter().zip(&health.endpoints).map(|(endpoint, breaker)| {
-            let mut value = gate(breaker.gate(now_ms), Status::Active, now_ms);
-            value["host"] = json!(endpoint.authority);
-            value
-        });
-        let mut value = gate(health.breaker.gate(now_ms), channel.status, now_ms);
+        let credentials: Vec<Value> = (channel.credentials.iter().zip(&health.credentials))
+            .map(|(credential, state)| {
+                let mut value = gate(state.breaker.gate(now_ms), credential.status, now_ms);
+                value["id"] = json!(credential.id);
+                value["paused_models"] = json!(state.paused_models(now_ms));
+                value
+            })
+            .collect();
+        let endpoints: Vec<Value> = (channel.endpoints.iter().zip(&health.endpoints))
+            .map(|(endpoint, breaker)| {
+                let mut value = gate(breaker.gate(now_ms), Status::Active, now_ms);
+                value["host"] = json!(endpoint.authority);
+                value
+            })
+            .collect();
+        let own = gate(health.breaker.gate(now_ms), channel.status, now_ms);
+        let mut value = if own["state"] == "healthy" { worst_for_calls(&credentials, &endpoints, own) } else { own };
         value["id"] = json!(channel.id);
-        value["credentials"] = credentials.collect();
-        value["endpoints"] = endpoints.collect();
+        value["credentials"] = credentials.into();
+        value["endpoints"] = endpoints.into();
         value
     });
     channels.collect()
+}
+
+/// The state of a channel as a call finds it: where all of its credentials, or all of its endpoints, are being left
+/// alone, so is the channel, until the first of them is back.
+fn worst_for_calls(credentials: &[Value], endpoints: &[Value], own: Value) -> Value {
+    for parts in [credentials, endpoints] {
+        let active = || parts.iter().filter(|part| part["state"] != "disabled");
+        if active().all(|part| part["state"] == "paused")
+            && let Some(first) = active().min_by_key(|part| part["seconds_left"].as_u64())
+        {
+            let [state, reason, left] = ["state", "reason", "seconds_left"].map(|name| first[name].clone());
+            return json!({ "state": state, "reason": reason, "seconds_left": left });
+        }
+    }
+    own
 }
 
 fn gate(gate: Gate, status: Status, now_ms: u64) -> Value {

@@ -232,6 +232,11 @@ impl Egress {
         }
         if let Some(ids) = &mut self.work_ids {
             ids.feed(&data);
+            // At once: a client may ask for what a stream makes while that still runs.
+            if !ids.ids().is_empty() {
+                self.worker.gateway.works.remember(ids.ids(), &self.record);
+                self.work_ids = None;
+            }
         }
         match &mut self.edits {
             None => self.ready.push_back(data),

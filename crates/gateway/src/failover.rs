@@ -59,7 +59,7 @@ pub(crate) struct Failover<'call> {
     record: &'call mut OpenRecord,
     /// The most useful error so far, and how useful it is.
     best: Option<(u8, Spent)>,
-    /// The channel's or credential's own limit that was in the way last.
+    /// Of the channels' and credentials' own limits that were in the way, the one that is over first.
     full: Option<Exceeded>,
 }
 
@@ -97,11 +97,20 @@ impl<'call> Failover<'call> {
                 Err(exceeded) => {
                     self.give_back(&claim);
                     plan.is_full(&claim, exceeded.scope);
-                    self.full = Some(exceeded);
+                    self.keep_shortest(exceeded);
                     continue;
                 }
             };
-            if self.best.is_some() && !gateway.retry_budget.withdraw(budget) {
+            let is_further = self.best.is_some();
+            if is_further {
+                tracing::info!(
+                    request.id = %self.record.id,
+                    channel.id = %target.channel.id,
+                    credential.id = %target.credential.id,
+                    "failover: the call goes on here"
+                );
+            }
+            if is_further && !gateway.retry_budget.withdraw(budget) {
                 self.give_back(&claim);
                 tracing::warn!(request.id = %self.record.id, "the retry budget is used up; the call is not sent again");
                 return self.give_up(Wait::default());
@@ -231,12 +240,15 @@ impl<'call> Failover<'call> {
             claim.answered(health);
             return Some(claim);
         }
-        if let Some((pause, reason)) = claim.report(health, settings, mark, self.worker.gateway.now_ms()) {
+        if let Some(pause) = claim.report(health, settings, mark, self.worker.gateway.now_ms()) {
             tracing::warn!(
                 channel.id = %target.channel.id,
                 credential.id = %target.credential.id,
-                pause_ms = pause.as_millis() as u64,
-                reason = reason.as_str(),
+                upstream.host = %target.endpoint.authority,
+                model = self.record.model_asked.as_deref(),
+                part = pause.part,
+                pause_ms = pause.length.as_millis() as u64,
+                reason = pause.reason.as_str(),
                 "left alone for a while"
             );
         }
@@ -253,10 +265,17 @@ impl<'call> Failover<'call> {
         }
     }
 
-    /// Keeps the more useful error. Of two that are alike the later one.
-    fn keep(&mut self, spent: Spent, action: Action) {
-        let usefulness = match &spent {
-            Spent::Answered(accepted) => usefulness(accepted.answer.head.status.as_u16()),
+    /// Keeps the more useful error. Of two that are alike the later one. What it holds of limits and connections is
+    /// free for the next attempt.
+    fn keep(&mut self, mut spent: Spent, action: Action) {
+        let usefulness = match &mut spent {
+            Spent::Answered(accepted) => {
+                accepted.lease = None;
+                if let Some(connection) = accepted.answer.take_connection() {
+                    self.worker.pool.put(connection);
+                }
+                usefulness(accepted.answer.head.status.as_u16())
+            }
             Spent::Failed(_) => 0,
         };
         if action == Action::NextAmbiguous
@@ -265,21 +284,27 @@ impl<'call> Failover<'call> {
             let why = attempt.why.as_deref().unwrap_or("no answer");
             attempt.why = Some(bounded(&format!("{why}; sent again although it may have arrived")));
         }
-        tracing::info!(request.id = %self.record.id, "failover: the call goes on to the next candidate, if there is one");
         if self.best.as_ref().is_none_or(|(best, _)| *best <= usefulness) {
             self.best = Some((usefulness, spent));
         }
     }
 
+    fn keep_shortest(&mut self, exceeded: Exceeded) {
+        let wait = |exceeded: &Exceeded| exceeded.wait.unwrap_or_default();
+        if self.full.as_ref().is_none_or(|full| wait(&exceeded) < wait(full)) {
+            self.full = Some(exceeded);
+        }
+    }
+
     /// Nothing is left to try.
     fn give_up(mut self, wait: Wait) -> Result<Accepted, Refusal> {
-        match (self.best.take(), self.full, wait.until_ms) {
+        match (self.best.take(), self.full, wait.until) {
             (Some((_, Spent::Answered(accepted))), ..) => Ok(self.accepted(*accepted)),
             (Some((_, Spent::Failed(failure))), ..) => Err(self.failed(&failure)),
             (None, Some(exceeded), _) => Err(Refusal::limited(&exceeded)),
-            (None, None, Some(until_ms)) => {
+            (None, None, Some((until_ms, reason))) => {
                 let wait_ms = until_ms.saturating_sub(self.worker.gateway.now_ms());
-                Err(Refusal::cooling_down(Duration::from_millis(wait_ms), wait.is_rate_limit))
+                Err(Refusal::left_alone(Duration::from_millis(wait_ms), reason))
             }
             (None, None, None) => Err(Refusal::no_channel()),
         }

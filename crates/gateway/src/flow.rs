@@ -101,6 +101,7 @@ async fn call(
     refuse_upgrade(&parts.headers)?;
 
     if model_list::is_made_here(&caller, &channels, route, &parts.method) {
+        reserve(serving, &caller.limited(), Demand::default(), record).await?;
         let call = ListCall { worker, serving, caller, parts, route, client_body: &mut client_body, record };
         return call.answer(channels).await.map(Reply::Own);
     }
@@ -121,17 +122,16 @@ async fn call(
     let channels = route::serving(channels, model.as_deref()).map_err(no_route)?;
 
     let demand = demand(route, &parts.method, &prepared, client_body.received());
-    if !caller_limits.is_empty() {
-        let lease = serving.limits.reserve(&caller_limits, demand).await;
-        record.leases[0] = Some(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);
-    }
+    reserve(serving, &caller_limits, demand, record).await?;
 
     let conversation = conversation(&parts.headers, &prepared);
     let share = worker.sequence.next();
-    let mut plan = Plan::new(serving, channels, model.as_deref(), key.failover, conversation, share);
-    plan.pin_any(earlier_work(parts.uri.path(), &prepared), &worker.gateway.works);
+    let plan = match worker.gateway.works.maker_among(&channels, earlier_work(parts.uri.path(), &prepared)) {
+        Some((channel, credential)) => Plan::pinned(serving, channel, credential, model.as_deref(), share),
+        None => Plan::new(serving, channels, model.as_deref(), key.failover, conversation, share),
+    };
     let asks_for_usage = Outgoing::lacks_usage(serving, route, &prepared);
-    let remembers_work = needs.replay;
+    let remembers_work = needs.references;
     let outgoing = Outgoing {
         parts,
         path: parts.uri.path(),
@@ -141,7 +141,14 @@ async fn call(
         asks_for_usage,
         looks_inside: plan.has_alternative(),
     };
-    let accepted = Failover::new(worker, serving, outgoing, demand, &mut client_body, record).run(plan).await?;
+    let accepted = Failover::new(worker, serving, outgoing, demand, &mut client_body, record).run(plan).await;
+    if record.attempts.is_empty()
+        && let Some(lease) = record.leases[0].take()
+    {
+        // Refused before anybody was asked: it uses nothing up.
+        lease.refund();
+    }
+    let accepted = accepted?;
     Ok(Reply::Upstream(Box::new(Answered { accepted, asks_for_usage, remembers_work })))
 }
 
@@ -239,6 +246,15 @@ async fn authenticate<'snapshot>(
     }
 }
 
+/// Takes what the caller's limits allow.
+async fn reserve(serving: &Serving, limited: &[u32], demand: Demand, record: &mut OpenRecord) -> Result<(), Refusal> {
+    if !limited.is_empty() {
+        let lease = serving.limits.reserve(limited, demand).await;
+        record.leases[0] = Some(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);
+    }
+    Ok(())
+}
+
 /// What the body must be read for.
 fn needs(serving: &Serving, channels: &[route::Candidate<'_>], failover: bool, is_limited: bool) -> Needs {
     let is_one_of_many = |channel: &Channel| channel.credentials.len() > 1 || channel.endpoints.len() > 1;
@@ -327,7 +343,8 @@ fn model_asked(route: &Route<'_>, prepared: &PreparedBody, query: Option<&str>) 
     if let Some(model) = route.model_in_path {
         return Some(percent_encoding::percent_decode_str(model).decode_utf8_lossy().into_owned());
     }
-    if let Some(model) = prepared.peeked.model() {
+    // Other bodies may be looked into as well, for what they refer to; a `model` there chooses nothing.
+    if let Some(model) = prepared.peeked.model().filter(|_| route.model_place() != ModelPlace::Nowhere) {
         return Some(model.to_string());
     }
     let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));

@@ -88,7 +88,7 @@ impl HealthMap {
             .map(|(snapshot, map)| snapshot.channels.iter().map(|channel| &*channel.id).zip(&map.channels).collect())
             .unwrap_or_default();
         let channels = snapshot.channels.iter().map(|channel| {
-            let known = known.get(&*channel.id).copied();
+            let known = known.get(&*channel.id).copied().filter(|_| channel.health.is_some());
             Arc::new(ChannelHealth::carry_over(channel, known.map(|known| &**known)))
         });
         Self { channels: channels.collect() }
@@ -156,6 +156,17 @@ impl CredentialHealth {
         models.retain(|(known, _)| *known != model);
         self.models_count.store(models.len(), Ordering::Release);
     }
+}
+
+/// A pause that began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pause {
+    /// How long it is.
+    pub(crate) length: Duration,
+    /// Why it is.
+    pub(crate) reason: Reason,
+    /// What is paused: `credential`, `model` (for this credential), `endpoint` or `channel`.
+    pub(crate) part: &'static str,
 }
 
 /// What one attempt uses, and the trials it took of half-open breakers.
@@ -246,7 +257,8 @@ impl Claim {
         settings: &Health,
         mark: Mark,
         now_ms: u64,
-    ) -> Option<(Duration, Reason)> {
+    ) -> Option<Pause> {
+        let failures = |part| move |length| Pause { length, reason: Reason::Failures, part };
         let credential = &health.credentials[self.credential];
         match mark {
             Mark::Unknown => {
@@ -261,34 +273,56 @@ impl Claim {
                 None
             }
             Mark::Failure { hint } => {
-                let channel = health.breaker.failed(now_ms, settings, self.channel_trial.take(), None);
                 // Where a channel has several endpoints, one of them is more likely to be ill than the credential.
                 let own = match &*health.endpoints {
-                    [_] => credential.breaker.failed(now_ms, settings, self.credential_trial.take(), hint),
-                    all => all[self.endpoint].failed(now_ms, settings, self.endpoint_trial.take(), hint),
+                    [_] => credential
+                        .breaker
+                        .failed(now_ms, settings, self.credential_trial.take(), hint)
+                        .map(failures("credential")),
+                    all => all[self.endpoint]
+                        .failed(now_ms, settings, self.endpoint_trial.take(), hint)
+                        .map(failures("endpoint")),
                 };
+                // One that works speaks for its channel.
+                let is_down = match &*health.endpoints {
+                    [_] => health.credentials.iter().all(|credential| credential.breaker.is_failing()),
+                    all => all.iter().all(|endpoint| endpoint.is_failing()),
+                };
+                let trial = self.channel_trial;
+                let channel = is_down.then(|| health.breaker.failed(now_ms, settings, trial, None)).flatten();
                 self.give_back(health, now_ms);
-                own.or(channel).map(|pause| (pause, Reason::Failures))
+                own.or(channel.map(failures("channel")))
             }
             Mark::Unreachable => {
                 let endpoint = &health.endpoints[self.endpoint];
                 let pause = endpoint.failed(now_ms, settings, self.endpoint_trial.take(), None);
                 self.give_back(health, now_ms);
-                pause.map(|pause| (pause, Reason::Failures))
+                pause.map(failures("endpoint"))
             }
             Mark::RateLimited { hint } => {
                 let breaker = credential.model_or_new(self.model);
-                let (first, longest) = (RATE_LIMITED.min(settings.max_cooldown), settings.max_cooldown);
-                Some(self.pause(health, &breaker, (first, longest), hint, Reason::RateLimited, now_ms))
+                let lengths = (RATE_LIMITED.min(settings.max_cooldown), settings.max_cooldown);
+                let length = self.pause(health, &breaker, lengths, hint, Reason::RateLimited, now_ms);
+                Some(Pause { length, reason: Reason::RateLimited, part: "model" })
+            }
+            // Without a model it was the path that was refused, which says little about other calls.
+            Mark::NotPermitted if self.model == 0 => {
+                self.answered(health);
+                None
             }
             Mark::NotPermitted => {
                 let breaker = credential.model_or_new(self.model);
-                Some(self.pause(health, &breaker, REJECTED, None, Reason::Rejected, now_ms))
+                let length = self.pause(health, &breaker, REJECTED, None, Reason::Rejected, now_ms);
+                Some(Pause { length, reason: Reason::Rejected, part: "model" })
             }
             Mark::Exhausted { hint } => {
-                Some(self.pause(health, &credential.breaker, EXHAUSTED, hint, Reason::Exhausted, now_ms))
+                let length = self.pause(health, &credential.breaker, EXHAUSTED, hint, Reason::Exhausted, now_ms);
+                Some(Pause { length, reason: Reason::Exhausted, part: "credential" })
             }
-            Mark::Rejected => Some(self.pause(health, &credential.breaker, REJECTED, None, Reason::Rejected, now_ms)),
+            Mark::Rejected => {
+                let length = self.pause(health, &credential.breaker, REJECTED, None, Reason::Rejected, now_ms);
+                Some(Pause { length, reason: Reason::Rejected, part: "credential" })
+            }
         }
     }
 
@@ -300,13 +334,13 @@ impl Claim {
         hint: Option<Duration>,
         reason: Reason,
         now_ms: u64,
-    ) -> (Duration, Reason) {
+    ) -> Duration {
         // The upstream is there and speaks. What is refused here does not become well by that, nor do its pauses
         // become short again.
         let mut reached = Self { credential_trial: None, model_trial: None, ..self };
         reached.answered(health);
         Self { channel_trial: None, endpoint_trial: None, ..self }.give_back(health, now_ms);
-        (breaker.pause(now_ms, first, longest, hint, reason), reason)
+        breaker.pause(now_ms, first, longest, hint, reason)
     }
 }
 

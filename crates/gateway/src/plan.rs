@@ -5,8 +5,6 @@
 //! channel. Another channel only if the caller has `failover`: without it the channel is chosen once, whatever its
 //! health, and nothing ever reaches another.
 
-use std::borrow::Cow;
-
 use aiproxy_config::snapshot::{Channel, Credential, Scope, Status};
 
 use crate::health::{ChannelHealth, Claim, Gate, Mark, Reason};
@@ -14,7 +12,6 @@ use crate::record::Place;
 use crate::route::{Candidate, Target, real_model};
 use crate::serving::Serving;
 use crate::share::{Share, by_weight, rendezvous};
-use crate::works::{Maker, Works};
 
 /// Most attempts of one call.
 const ATTEMPTS_LIMIT: usize = 10;
@@ -51,10 +48,9 @@ pub(crate) enum Next<'call> {
 /// When something that is being left alone may be used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wait {
-    /// The earliest moment, in milliseconds since the gateway's start; `None` if nothing is being left alone.
-    pub(crate) until_ms: Option<u64>,
-    /// Whether everything that is being left alone is so because calls came too fast, or an allowance is used up.
-    pub(crate) is_rate_limit: bool,
+    /// The earliest moment, in milliseconds since the gateway's start, and why not before; `None` if nothing is being
+    /// left alone.
+    pub(crate) until: Option<(u64, Reason)>,
 }
 
 impl<'call> Plan<'call> {
@@ -88,28 +84,19 @@ impl<'call> Plan<'call> {
         plan
     }
 
-    /// Where something that the call refers to was made by an earlier one, only that credential may be used: no other
-    /// knows it. The first that is known decides.
-    pub(crate) fn pin_any<'id>(&mut self, ids: impl Iterator<Item = Cow<'id, str>>, works: &Works) {
-        if self.candidates.len() == 1
-            && self.candidates.iter().all(|candidate| candidate.channel.credentials.len() == 1)
-        {
-            return;
-        }
-        for id in ids {
-            let Some(maker) = works.maker_of(&id) else { continue };
-            let places = self.candidates.iter().flat_map(|candidate| {
-                let credentials = candidate.channel.credentials.iter().enumerate();
-                credentials
-                    .filter(|(_, credential)| Maker::of(candidate.channel, credential) == maker)
-                    .map(|(credential, _)| (*candidate, credential))
-            });
-            let Some((candidate, credential)) = places.into_iter().next() else { continue };
-            let others = (0..candidate.channel.credentials.len()).filter(|index| *index != credential);
-            self.tried = others.map(|credential| Place { channel: candidate.index, credential }).collect();
-            self.candidates = vec![candidate];
-            return;
-        }
+    /// A plan with one credential of one channel: the call refers to something that was made there and that nobody else
+    /// knows.
+    pub(crate) fn pinned(
+        serving: &'call Serving,
+        candidate: Candidate<'call>,
+        credential: usize,
+        model: Option<&'call str>,
+        share: Share,
+    ) -> Self {
+        let mut plan = Self::new(serving, vec![candidate], model, false, None, share);
+        let others = (0..candidate.channel.credentials.len()).filter(|index| *index != credential);
+        plan.tried = others.map(|credential| Place { channel: candidate.index, credential }).collect();
+        plan
     }
 
     /// Whether something else could be tried if the current attempt (or, before it, the first one) fails. May say yes
@@ -284,9 +271,9 @@ impl<'call> Plan<'call> {
         Some((target, claim))
     }
 
-    /// When the first of those being left alone may be used again.
+    /// When the first of those being left alone may be used again, and why not before.
     fn wait(&self, now_ms: u64) -> Wait {
-        let mut wait = Wait { until_ms: None, is_rate_limit: true };
+        let mut wait = Wait::default();
         for (index, candidate) in self.candidates.iter().enumerate() {
             if self.done.contains(&index) {
                 continue;
@@ -301,13 +288,13 @@ impl<'call> Plan<'call> {
                     continue;
                 }
                 let state = &health.credentials[index];
-                let model = state.model(self.model_hash).map_or((0, None), |breaker| opens_at(breaker.gate(now_ms)));
-                let gates =
-                    [endpoint, opens_at(health.breaker.gate(now_ms)), opens_at(state.breaker.gate(now_ms)), model];
-                let (until, reason) = gates.into_iter().max_by_key(|(until, _)| *until).unwrap_or((0, None));
-                let is_rate_limit = matches!(reason, Some(Reason::RateLimited | Reason::Exhausted));
-                wait.is_rate_limit &= is_rate_limit;
-                wait.until_ms = Some(wait.until_ms.map_or(until, |earliest: u64| earliest.min(until)));
+                let model = state.model(self.model_hash).map_or(Gate::Closed, |breaker| breaker.gate(now_ms));
+                let gates = [health.breaker.gate(now_ms), state.breaker.gate(now_ms), model];
+                let gates = gates.into_iter().map(opens_at).chain([endpoint]);
+                let opens = gates.max_by_key(|(until, _)| *until).unwrap_or((0, Reason::Failures));
+                if wait.until.is_none_or(|(earliest, _)| opens.0 < earliest) {
+                    wait.until = Some(opens);
+                }
             }
         }
         wait
@@ -318,9 +305,9 @@ fn is_passable(gate: Gate) -> bool {
     !matches!(gate, Gate::Open(..))
 }
 
-fn opens_at(gate: Gate) -> (u64, Option<Reason>) {
+fn opens_at(gate: Gate) -> (u64, Reason) {
     match gate {
-        Gate::Closed | Gate::HalfOpen => (0, None),
-        Gate::Open(until, reason) => (until, Some(reason)),
+        Gate::Closed | Gate::HalfOpen => (0, Reason::Failures),
+        Gate::Open(until, reason) => (until, reason),
     }
 }

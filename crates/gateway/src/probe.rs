@@ -100,7 +100,10 @@ fn start_due(
         *next = now + probe.interval;
         let parts: Vec<Part> = match probe.kind {
             ProbeKind::Connect => (0..channel.endpoints.len()).map(Part::Endpoint).collect(),
-            ProbeKind::Models => (0..channel.credentials.len()).map(Part::Credential).collect(),
+            ProbeKind::Models => (channel.credentials.iter().enumerate())
+                .filter(|(_, credential)| credential.status == Status::Active)
+                .map(|(index, _)| Part::Credential(index))
+                .collect(),
         };
         let (gateway, serving, results, timeout) = (gateway.clone(), serving.clone(), results.clone(), probe.timeout);
         tasks.spawn(async move {
@@ -158,6 +161,10 @@ fn count(gateway: &Gateway, streaks: &mut HashMap<Subject, Streak>, checked: Che
         Part::Endpoint(endpoint) => &health.endpoints[endpoint],
         Part::Credential(credential) => &health.credentials[credential].breaker,
     };
+    let name = match part {
+        Part::Endpoint(endpoint) => &channel.endpoints[endpoint].authority,
+        Part::Credential(credential) => &channel.credentials[credential].id,
+    };
     let streak = streaks.entry(Subject { channel: channel.id.clone(), part }).or_default();
     match result {
         Ok(()) => {
@@ -166,7 +173,7 @@ fn count(gateway: &Gateway, streaks: &mut HashMap<Subject, Streak>, checked: Che
             if streak.is_down && streak.successes >= probe.successes {
                 streak.is_down = false;
                 breaker.reset();
-                tracing::info!(channel.id = %channel.id, part = ?part, "the health check passes again");
+                tracing::info!(channel.id = %channel.id, part = %name, "the health check passes again");
             }
         }
         Err(why) => {
@@ -174,7 +181,7 @@ fn count(gateway: &Gateway, streaks: &mut HashMap<Subject, Streak>, checked: Che
             streak.failures = streak.failures.saturating_add(1);
             if streak.failures >= probe.failures {
                 if !std::mem::replace(&mut streak.is_down, true) {
-                    tracing::warn!(channel.id = %channel.id, part = ?part, why, "the health check fails");
+                    tracing::warn!(channel.id = %channel.id, part = %name, why, "the health check fails");
                 }
                 // Until the next but one result: if there are no more checks, live calls find out.
                 breaker.open_for(gateway.now_ms(), (probe.interval + probe.timeout) * 2);

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::admission::Denied;
 use crate::egress::GatewayBody;
+use crate::health::Reason;
 use crate::limits::{Exceeded, What};
 use crate::record::{End, OpenRecord, bounded};
 use crate::upstream::error::{ClientBodyError, Failure, Phase};
@@ -163,16 +164,27 @@ impl Refusal {
         refusal
     }
 
-    /// Every candidate is being left alone, the first of them for `wait` more.
-    pub fn cooling_down(wait: Duration, is_rate_limit: bool) -> Self {
+    /// Every candidate is being left alone, the first of them for `wait` more because of `reason`.
+    pub(crate) fn left_alone(wait: Duration, reason: Reason) -> Self {
         let wait = seconds(wait);
-        if is_rate_limit {
-            let message =
-                format!("The upstream's rate limit is reached on every channel of this key. Try again in {wait} s.");
-            return Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message).retry_after(wait);
-        }
-        let message = format!("Channel not available: its upstream failed again and again. Try again in {wait} s.");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_channel_available", message).retry_after(wait)
+        let (status, code, what) = match reason {
+            Reason::RateLimited => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "the upstream's rate limit is reached")
+            }
+            Reason::Exhausted => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "the upstream's quota is used up"),
+            Reason::Rejected => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_channel_available",
+                "the upstream refuses the gateway's own credential, which your administrator has to mend",
+            ),
+            Reason::Failures | Reason::Probe => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_channel_available",
+                "its upstream failed again and again and is left alone for a moment",
+            ),
+        };
+        let message = format!("Channel not available: {what}. Try again in {wait} s.");
+        Self::new(status, code, message).retry_after(wait)
     }
 
     /// More than the configured number of connections or running calls.

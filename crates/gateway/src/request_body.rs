@@ -123,6 +123,8 @@ impl Scanner {
             ModelPlace::JsonBody => json(),
             // An Azure deployment is named in the path, but whether the answer is streamed stands in the body.
             ModelPlace::Path if content_type.starts_with("application/json") => json(),
+            // It names no model, but perhaps a file or a response that only one account knows.
+            _ if needs.references && content_type.starts_with("application/json") => json(),
             _ => Self::None,
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! Remembered in this process, for as many as there is room. What is not known is routed like any other call.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ use aiproxy_config::snapshot::{Channel, Credential};
 use aiproxy_llm::peek::stable_hash;
 
 use crate::record::Record;
+use crate::route::Candidate;
 
 /// How many ids are remembered; the oldest are forgotten first.
 const WORKS_LIMIT: usize = 65_536;
@@ -36,8 +38,29 @@ struct Known {
 }
 
 impl Works {
-    /// Who made the thing called `id`.
-    pub(crate) fn maker_of(&self, id: &str) -> Option<Maker> {
+    /// The channel and credential that made one of the things called `ids`; the first that is known decides.
+    pub(crate) fn maker_among<'snapshot, 'id>(
+        &self,
+        channels: &[Candidate<'snapshot>],
+        ids: impl Iterator<Item = Cow<'id, str>>,
+    ) -> Option<(Candidate<'snapshot>, usize)> {
+        if let [only] = channels
+            && only.channel.credentials.len() == 1
+        {
+            return None;
+        }
+        let all = || {
+            channels.iter().flat_map(|candidate| {
+                let credentials = candidate.channel.credentials.iter().enumerate();
+                credentials.map(|(index, credential)| (*candidate, index, Maker::of(candidate.channel, credential)))
+            })
+        };
+        ids.filter_map(|id| self.maker_of(&id))
+            .find_map(|maker| all().find(|(.., other)| *other == maker))
+            .map(|(candidate, credential, _)| (candidate, credential))
+    }
+
+    fn maker_of(&self, id: &str) -> Option<Maker> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).makers.get(&hash(id)).copied()
     }
 

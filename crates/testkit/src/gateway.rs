@@ -20,13 +20,13 @@ pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
 /// Keeps every record as the JSON it is written as.
 #[derive(Default)]
-struct Records(Mutex<Vec<Value>>);
+struct Records(Mutex<Vec<Vec<u8>>>);
 
 impl RecordSink for Records {
     fn emit(&self, record: &Record) {
         let mut line = Vec::new();
         record.write_json(&mut line);
-        self.0.lock().unwrap().push(serde_json::from_slice(&line).unwrap());
+        self.0.lock().unwrap().push(line);
     }
 }
 
@@ -39,7 +39,10 @@ pub struct TestGateway {
 
 impl TestGateway {
     /// A gateway with `config` (YAML, as a user writes it) in front of `upstream`.
+    ///
+    /// Its dice are loaded: the same test sees the same choices each time.
     pub fn new(config: &str, upstream: &Upstream) -> Self {
+        fastrand::seed(7);
         let records = Arc::new(Records::default());
         let gateway =
             Gateway::new(snapshot(config), Arc::new(upstream.clone()), records.clone(), key_digest(ADMIN_TOKEN));
@@ -90,7 +93,13 @@ impl TestGateway {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        self.records.0.lock().unwrap().clone()
+        let lines = self.records.0.lock().unwrap();
+        lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    /// The record written last.
+    pub async fn last_record(&self) -> Value {
+        self.records().await.pop().unwrap_or_else(|| panic!("no record was written"))
     }
 
     /// The only record written so far.

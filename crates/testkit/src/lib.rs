@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "this crate is used by tests only")]
 
 pub mod certificate;
+mod following;
 pub mod gateway;
 pub mod reply;
 pub mod script;

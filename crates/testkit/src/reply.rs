@@ -63,10 +63,14 @@ impl Reply {
             stream.read_to_end(&mut self.body).await.ok()?;
             return Some(());
         };
-        while self.body.len() < length {
-            self.body.push(stream.read_u8().await.ok()?);
-        }
-        Some(())
+        self.read_exactly(stream, length).await
+    }
+
+    /// Reads `length` more bytes of the body; what came before an early end is kept.
+    async fn read_exactly(&mut self, stream: &mut (impl AsyncRead + Unpin), length: usize) -> Option<()> {
+        let whole = self.body.len() + length;
+        stream.take(length as u64).read_to_end(&mut self.body).await.ok()?;
+        (self.body.len() == whole).then_some(())
     }
 
     async fn read_chunks(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Option<()> {
@@ -76,9 +80,7 @@ impl Reply {
                 line.push(stream.read_u8().await.ok()?);
             }
             let size = usize::from_str_radix(std::str::from_utf8(&line).ok()?.trim(), 16).ok()?;
-            for _ in 0..size {
-                self.body.push(stream.read_u8().await.ok()?);
-            }
+            self.read_exactly(stream, size).await?;
             stream.read_u16().await.ok()?;
             if size == 0 {
                 return Some(());

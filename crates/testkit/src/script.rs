@@ -1,8 +1,8 @@
-//! A scripted upstream: for each connection a list of steps, and what it received.
+//! Scripted upstreams: for each connection a list of steps, and what they received.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use aiproxy_core::tasks::Tasks;
 use aiproxy_gateway::upstream::connect::{Dial, Dialing};
 use aiproxy_gateway::upstream::error::Failure;
 use aiproxy_gateway::upstream::io::BoxIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use crate::following::Followed;
 use crate::stream::ResettableStream;
 
 /// What a connection does next.
@@ -42,12 +42,21 @@ pub enum Step {
     Reset,
     /// Wait until the gateway closes; the time is noted.
     AwaitClose,
+    /// The one step if the last request contains this text, or else the other.
+    IfAsked(String, Box<Step>, Box<Step>),
+    /// Begin with the first step again, on the same connection. Only as the last step.
+    Again,
 }
 
 impl Step {
     /// Sends text.
     pub fn send(text: impl Into<String>) -> Self {
         Self::Send(text.into().into_bytes())
+    }
+
+    /// Takes the one step if the last request contains `text`, or else the other.
+    pub fn if_asked(text: &str, step: Self, otherwise: Self) -> Self {
+        Self::IfAsked(text.into(), Box::new(step), Box::new(otherwise))
     }
 
     /// Sends a JSON response with its length.
@@ -74,30 +83,82 @@ impl Step {
     }
 }
 
+/// What was asked of the upstreams, and what they still have to do.
 #[derive(Default)]
-struct Shared {
-    scripts: Mutex<VecDeque<Vec<Step>>>,
-    requests: Mutex<Vec<String>>,
+pub(crate) struct Shared {
+    /// Scripts by host; those under the empty name are for every host.
+    scripts: Mutex<HashMap<String, Scripts>>,
+    pub(crate) requests: Mutex<Vec<Received>>,
     dials: Mutex<Vec<String>>,
-    closed: Mutex<Vec<tokio::time::Instant>>,
+    pub(crate) closed: Mutex<Vec<tokio::time::Instant>>,
+    pub(crate) finished: AtomicUsize,
     tasks: Tasks,
 }
 
-/// An upstream that follows scripts: the first connection the first one, and so on.
+struct Scripts {
+    left: VecDeque<Vec<Step>>,
+    last_repeats: bool,
+}
+
+impl Scripts {
+    /// The script of the next connection; a connection beyond them is refused.
+    fn next(&mut self) -> Vec<Step> {
+        let repeated = self.left.front().filter(|_| self.last_repeats && self.left.len() == 1).cloned();
+        repeated.or_else(|| self.left.pop_front()).unwrap_or_else(|| vec![Step::Refuse])
+    }
+}
+
+/// One request.
+pub(crate) struct Received {
+    pub(crate) authority: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Upstreams that follow scripts: the first connection the first one, and so on.
 #[derive(Clone, Default)]
 pub struct Upstream(Arc<Shared>);
 
 impl Upstream {
-    /// An upstream whose connections follow `scripts`. A connection beyond them is refused.
+    /// Whatever its host, the connections follow `scripts` in the order they come. One beyond them is refused.
     pub fn new(scripts: impl IntoIterator<Item = Vec<Step>>) -> Self {
         let upstream = Self::default();
-        upstream.0.scripts.lock().unwrap().extend(scripts);
+        upstream.insert("", scripts, false);
         upstream
+    }
+
+    /// Each host follows scripts of its own, the last of them for ever. A host without any refuses.
+    pub fn hosts<const HOSTS: usize>(hosts: [(&str, Vec<Vec<Step>>); HOSTS]) -> Self {
+        let upstream = Self::default();
+        for (host, scripts) in hosts {
+            upstream.insert(host, scripts, true);
+        }
+        upstream
+    }
+
+    fn insert(&self, host: &str, scripts: impl IntoIterator<Item = Vec<Step>>, last_repeats: bool) {
+        let scripts = Scripts { left: scripts.into_iter().collect(), last_repeats };
+        self.0.scripts.lock().unwrap().insert(host.into(), scripts);
+    }
+
+    /// From the next connection on, `host` follows these scripts, the last of them for ever.
+    pub fn now_follows(&self, host: &str, scripts: Vec<Vec<Step>>) {
+        self.insert(host, scripts, true);
     }
 
     /// Every request read so far, as text, in order.
     pub fn requests(&self) -> Vec<String> {
-        self.0.requests.lock().unwrap().clone()
+        self.0.requests.lock().unwrap().iter().map(Received::text).collect()
+    }
+
+    /// Every request that `host` has read so far, as text, in order.
+    pub fn requests_to(&self, host: &str) -> Vec<String> {
+        let requests = self.0.requests.lock().unwrap();
+        requests.iter().filter(|request| request.authority == host).map(Received::text).collect()
+    }
+
+    /// Every request read so far, byte for byte, in order.
+    pub fn raw_requests(&self) -> Vec<Vec<u8>> {
+        self.0.requests.lock().unwrap().iter().map(|request| request.bytes.clone()).collect()
     }
 
     /// The authority of every endpoint dialled so far.
@@ -109,15 +170,31 @@ impl Upstream {
     pub fn closed_at(&self) -> Vec<tokio::time::Instant> {
         self.0.closed.lock().unwrap().clone()
     }
+
+    /// How many connections have come to the end of their script.
+    pub fn finished(&self) -> usize {
+        self.0.finished.load(Ordering::Acquire)
+    }
+}
+
+impl Received {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
 }
 
 impl Dial for Upstream {
     fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Dialing<'a> {
         let shared = self.0.clone();
-        shared.dials.lock().unwrap().push(endpoint.authority.to_string());
+        let authority = endpoint.authority.to_string();
+        shared.dials.lock().unwrap().push(authority.clone());
         Box::pin(async move {
-            let script = shared.scripts.lock().unwrap().pop_front();
-            let mut steps: VecDeque<Step> = script.unwrap_or_else(|| vec![Step::Refuse]).into();
+            let script = {
+                let mut scripts = shared.scripts.lock().unwrap();
+                let name = if scripts.contains_key("") { "" } else { authority.as_str() };
+                scripts.get_mut(name).map_or_else(|| vec![Step::Refuse], Scripts::next)
+            };
+            let mut steps: VecDeque<Step> = script.into();
             match steps.front() {
                 Some(Step::Refuse) => return Err(Failure::Refused(io::ErrorKind::ConnectionRefused.into())),
                 Some(Step::FailTls) => return Err(Failure::Tls(io::Error::other("invalid peer certificate"))),
@@ -130,84 +207,10 @@ impl Dial for Upstream {
             }
             let (inner, theirs) = tokio::io::duplex(256 * 1024);
             let reset = Arc::new(AtomicBool::new(false));
-            let running = shared.clone();
-            shared.tasks.spawn(follow(running, theirs, steps, reset.clone()));
+            let followed = Followed::new(shared.clone(), authority, theirs, reset.clone());
+            shared.tasks.spawn(followed.follow(steps.into()));
             let stream: BoxIo = Box::new(ResettableStream { inner, reset });
             Ok(stream)
         })
     }
-}
-
-async fn follow(shared: Arc<Shared>, mut stream: DuplexStream, steps: VecDeque<Step>, reset: Arc<AtomicBool>) {
-    let mut unread = Vec::new();
-    for step in steps {
-        // A gateway that went away in the middle of a script is what some tests are about.
-        match step {
-            Step::SlowConnect(_) | Step::Refuse | Step::FailTls | Step::FailLookup => panic!("only as the first step"),
-            Step::Request => match read_request(&mut stream, &mut unread, true).await {
-                Some(request) => shared.requests.lock().unwrap().push(request),
-                None => return,
-            },
-            Step::Head => match read_request(&mut stream, &mut unread, false).await {
-                Some(request) => shared.requests.lock().unwrap().push(request),
-                None => return,
-            },
-            Step::Send(bytes) => {
-                if stream.write_all(&bytes).await.is_err() {
-                    return;
-                }
-            }
-            Step::Drip(bytes, pause) => {
-                for byte in bytes {
-                    if stream.write_all(&[byte]).await.is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(pause).await;
-                }
-            }
-            Step::Wait(pause) => tokio::time::sleep(pause).await,
-            Step::Hang => std::future::pending().await,
-            Step::Reset => {
-                reset.store(true, Ordering::Release);
-                return;
-            }
-            Step::AwaitClose => {
-                let mut sink = [0; 4096];
-                while stream.read(&mut sink).await.is_ok_and(|length| length > 0) {}
-                shared.closed.lock().unwrap().push(tokio::time::Instant::now());
-                return;
-            }
-        }
-    }
-}
-
-/// One request as text; the body dechunked only in so far as its end is found.
-async fn read_request(stream: &mut DuplexStream, unread: &mut Vec<u8>, body: bool) -> Option<String> {
-    loop {
-        if let Some(length) = request_length(unread, body) {
-            let request = unread.drain(..length).collect::<Vec<u8>>();
-            return Some(String::from_utf8_lossy(&request).into_owned());
-        }
-        let mut more = vec![0; 64 * 1024];
-        match stream.read(&mut more).await {
-            Ok(0) | Err(_) => return None,
-            Ok(length) => unread.extend_from_slice(&more[..length]),
-        }
-    }
-}
-
-fn request_length(bytes: &[u8], body: bool) -> Option<usize> {
-    let text = String::from_utf8_lossy(bytes);
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let lower = text[..head.min(text.len())].to_ascii_lowercase();
-    if !body {
-        return Some(head);
-    }
-    if lower.contains("\r\ntransfer-encoding: chunked") {
-        let end = bytes[head..].windows(5).position(|window| window == b"0\r\n\r\n")?;
-        return Some(head + end + 5);
-    }
-    let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-    let whole = head + length.map_or(0, |length| length.parse::<usize>().unwrap());
-    (bytes.len() >= whole).then_some(whole)
 }

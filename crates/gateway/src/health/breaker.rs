@@ -141,6 +141,11 @@ impl Breaker {
         counts.part(now_ms, health).good += 1;
     }
 
+    /// Whether the last call failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).failures_in_row > 0
+    }
+
     /// A call failed; opens the breaker if that was one too many, or at once where the upstream asked for a pause.
     /// Returns how long it is open now, if it was opened.
     pub(crate) fn failed(

@@ -35,7 +35,9 @@ impl LimitStore for ProcessLimits {
             (limited.clone(), counter)
         });
         let limited = resolved.collect();
-        *counters = kept;
+        // A limit that is gone may come back while calls that it counted still run.
+        counters.retain(|_, counter| counter.strong_count() > 0);
+        counters.extend(kept);
         Arc::new(ProcessLimiters { started: self.started, limited })
     }
 }

@@ -3,14 +3,31 @@
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 mod access;
+mod admission;
+mod affinity;
+mod aliases;
 mod bad_clients;
 mod bad_upstreams;
+mod beginnings;
 mod connections;
+mod cooldowns;
+mod endings;
+mod failover;
 mod forwarding;
+mod health;
+mod limits;
 mod local_paths;
+mod most_useful_error;
+mod paid_once;
+mod places;
+mod reloads;
+mod replay;
+mod shares;
 mod streaming;
 mod timeouts;
 mod usage;
+mod verdicts;
+mod works;
 
 /// One user, one key, one OpenAI channel.
 pub(crate) const CONFIG: &str = "
