@@ -231,11 +231,11 @@ impl Egress {
             metering.feed(&data);
         }
         if let Some(ids) = &mut self.work_ids {
+            let known = ids.ids().len();
             ids.feed(&data);
             // At once: a client may ask for what a stream makes while that still runs.
-            if !ids.ids().is_empty() {
+            if ids.ids().len() > known {
                 self.worker.gateway.works.remember(ids.ids(), &self.record);
-                self.work_ids = None;
             }
         }
         match &mut self.edits {

@@ -78,7 +78,15 @@ pub(crate) async fn serve(
     match call(&worker, &serving, &parts, body, &route, &mut record).await {
         Ok(Reply::Upstream(answer)) => respond(worker, &route, *answer, record),
         Ok(Reply::Own(body)) => respond_ourselves(body, record),
-        Err(refusal) => refusal.respond(dialect, record),
+        Err(refusal) => {
+            if record.attempts.is_empty()
+                && let Some(lease) = record.leases[0].take()
+            {
+                // Refused before anybody was asked: it uses nothing up.
+                lease.refund();
+            }
+            refusal.respond(dialect, record)
+        }
     }
 }
 
@@ -141,14 +149,7 @@ async fn call(
         asks_for_usage,
         looks_inside: plan.has_alternative(),
     };
-    let accepted = Failover::new(worker, serving, outgoing, demand, &mut client_body, record).run(plan).await;
-    if record.attempts.is_empty()
-        && let Some(lease) = record.leases[0].take()
-    {
-        // Refused before anybody was asked: it uses nothing up.
-        lease.refund();
-    }
-    let accepted = accepted?;
+    let accepted = Failover::new(worker, serving, outgoing, demand, &mut client_body, record).run(plan).await?;
     Ok(Reply::Upstream(Box::new(Answered { accepted, asks_for_usage, remembers_work })))
 }
 

@@ -150,6 +150,8 @@ impl Record {
             Some(usage) => Used::Tokens { input: usage.input.unwrap_or(0), output: usage.output.unwrap_or(0) },
             // Somebody began to answer, so somebody may have used tokens.
             None if (200..300).contains(&self.status) => Used::Unknown,
+            // Somebody was asked, and nobody waited for the answer.
+            None if self.place.is_some() && matches!(self.end, End::ClientClosed | End::Timeout) => Used::Unknown,
             None => Used::Nothing,
         }
     }
