@@ -83,7 +83,7 @@ fn take_one(left: &AtomicU64) -> bool {
 /// Blocking threads, because sleeping is more exact than tokio's timer of a millisecond. A call that was due while its
 /// connection still waited for the one before counts from when it was due, so that a stall is charged to every call that
 /// it delayed (coordinated omission); a thread that merely overslept counts from when it woke.
-pub(crate) fn fixed_rate(target: &Target, threads: u32, calls: u32, per_second: u32) -> Result<Outcome> {
+fn fixed_rate(target: &Target, threads: u32, calls: u32, per_second: u32) -> Result<Outcome> {
     let begun = Instant::now() + Duration::from_millis(20);
     let step = Duration::from_secs(1) / per_second;
     let mut total = std::thread::scope(|scope| {
@@ -98,6 +98,18 @@ pub(crate) fn fixed_rate(target: &Target, threads: u32, calls: u32, per_second: 
     })?;
     total.seconds = begun.elapsed().as_secs_f64();
     Ok(total)
+}
+
+/// Opens what the proxy keeps open towards its upstream.
+pub(crate) async fn warm_up(target: &Target, connections: u32, calls: u64) -> Result<()> {
+    closed_loop(&mut self::connections(target, connections as usize), calls).await.context("warm-up")?;
+    Ok(())
+}
+
+/// [`fixed_rate`] from a thread of its own.
+pub(crate) async fn in_background(target: &Target, threads: u32, calls: u32, per_second: u32) -> Result<Outcome> {
+    let target = target.clone();
+    tokio::task::spawn_blocking(move || fixed_rate(&target, threads, calls, per_second)).await?
 }
 
 fn rate_thread(target: &Target, thread: u32, begun: Instant, step: Duration, all: (u32, u32)) -> Result<Outcome> {

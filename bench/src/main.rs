@@ -8,14 +8,18 @@
 mod aiproxy;
 mod awake;
 mod caller;
+mod channels;
 mod load;
+mod many_keys;
 mod measure;
 mod nginx;
 mod payload;
+mod planning;
 mod process;
 mod report;
 mod run;
 mod subject;
+mod table;
 mod tls;
 mod upstream;
 mod wire;
@@ -36,6 +40,10 @@ use crate::report::Series;
 use crate::run::{Sample, Setup};
 use crate::subject::{Keys, Subject};
 use crate::workload::{Spec, Workload};
+
+/// As in the gateway, so that its decisions cost here what they cost there.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Compares AIProxy with nginx and Lua. Needs two cores, nginx (bench/install.sh), taskset and setpriv.
 #[derive(Parser)]
@@ -128,6 +136,9 @@ async fn all_workloads(arguments: &Arguments) -> Vec<Series> {
     let mut all = Vec::new();
     for workload in chosen {
         let spec = workload.spec(arguments.include_usage).scaled(arguments.scale);
+        if order(1, &spec, arguments.only).is_empty() {
+            continue;
+        }
         let mut samples = Vec::new();
         let failure = all_rounds(arguments, &setup, &spec, &mut samples).await.err().map(|error| format!("{error:#}"));
         if let Some(failure) = &failure {
@@ -140,10 +151,7 @@ async fn all_workloads(arguments: &Arguments) -> Vec<Series> {
 
 async fn all_rounds(arguments: &Arguments, setup: &Setup, spec: &Spec, samples: &mut Vec<Sample>) -> Result<()> {
     for round in 1..=arguments.rounds {
-        for subject in order(round, arguments.only) {
-            if subject == Subject::Direct && matches!(spec.shape, workload::Shape::Idle { .. }) {
-                continue;
-            }
+        for subject in order(round, spec, arguments.only) {
             let name = subject.name();
             let sample = run::measure(setup, spec, subject).await.with_context(|| format!("{name}, round {round}"))?;
             let step = format!("round {round}/{} {} {name}", arguments.rounds, spec.name);
@@ -157,25 +165,27 @@ async fn all_rounds(arguments: &Arguments, setup: &Setup, spec: &Spec, samples: 
 fn described(sample: &Sample, spec: &Spec) -> String {
     let value = sample.value.map(|value| format!("  {value:.2} {}", spec.unit)).unwrap_or_default();
     let speed = sample.per_second.map(|speed| format!("  {speed:.0}/s")).unwrap_or_default();
+    let reloads = sample.reload_ms.map(|millis| format!("  reload {millis:.0} ms")).unwrap_or_default();
+    let loaded = sample.loaded_reload_ms.map(|millis| format!(", {millis:.0} ms in load")).unwrap_or_default();
     let disturbed = sample.disturbed.filter(|&share| share > DISTURBED);
     let warning =
         disturbed.map(|share| format!("  (disturbed: {:.0}% of the time it waited for its core)", share * 100.0));
     let open = sample.open_streams.map(|open| format!("  {open} open")).unwrap_or_default();
-    value + &speed + &open + &warning.unwrap_or_default()
+    value + &speed + &open + &reloads + &loaded + &warning.unwrap_or_default()
 }
 
-/// Nginx first in odd rounds, AIProxy in even ones, so that drift of the machine hits both alike.
-fn order(round: u32, only: Option<Only>) -> Vec<Subject> {
-    let mut proxies = match only {
-        None => vec![Subject::Nginx, Subject::Aiproxy],
-        Some(Only::Nginx) => vec![Subject::Nginx],
-        Some(Only::Aiproxy) => vec![Subject::Aiproxy],
-    };
+/// The yardstick (nginx, mostly) first in odd rounds, the judged one in even ones, so that drift of the machine hits
+/// both alike. Empty if `only` leaves nothing.
+fn order(round: u32, spec: &Spec, only: Option<Only>) -> Vec<Subject> {
+    let mut subjects = vec![spec.baseline, spec.judged];
+    subjects.retain(|subject| only.is_none_or(|only| (only == Only::Nginx) == (*subject == Subject::Nginx)));
     if round.is_multiple_of(2) {
-        proxies.reverse();
+        subjects.reverse();
     }
-    proxies.insert(0, Subject::Direct);
-    proxies
+    if spec.has_direct() && !subjects.is_empty() {
+        subjects.insert(0, Subject::Direct);
+    }
+    subjects
 }
 
 fn progress(line: &str) {
@@ -185,7 +195,7 @@ fn progress(line: &str) {
 fn print(arguments: &Arguments, all: &[Series]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match arguments.output {
-        Output::Table => report::table(&mut out, all)?,
+        Output::Table => table::write(&mut out, all)?,
         Output::Json => {
             let document = json!({"rounds": arguments.rounds, "scale": arguments.scale,
                 "include_usage": arguments.include_usage, "let_sleep": arguments.let_sleep, "users": payload::USERS, "workloads": all});

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 /// As many users as a large company has, each with one key.
 pub(crate) const USERS: usize = 10_000;
+/// And many more, for what must not depend on their number.
+pub(crate) const MANY_USERS: usize = 100_000;
 /// The secret that only the upstream may see.
 pub(crate) const REAL_KEY: &str = "sk-bench-0123456789abcdefghijklmnopqrstuvwxyzABCD";
 /// Chunks with content in the fast stream.
@@ -17,13 +19,29 @@ pub(crate) const FAST_CHUNKS: usize = 50;
 pub(crate) const SLOW_CHUNKS: usize = 40;
 pub(crate) const SLOW_PAUSE_MS: u64 = 50;
 
-const MODEL: &str = "gpt-4o-mini";
+pub(crate) const MODEL: &str = "gpt-4o-mini";
 const PROMPT_BYTES: usize = 100 * 1024;
 
 /// The proxy key of one user. All have the same length, so that a request is patched in place.
 pub(crate) fn proxy_key(user: usize) -> String {
     let mut seed = Random::new(user as u64 + 1);
     format!("pk-bench-{user:05}-{:016x}{:016x}", seed.next(), seed.next())
+}
+
+/// The key that user 0 has after the reload of this number, as long as any other.
+pub(crate) fn changed_key(reload: u64) -> String {
+    let mut seed = Random::new(reload + 10_000_000);
+    format!("pk-bench-{:05}-{:016x}{:016x}", 0, seed.next(), seed.next())
+}
+
+/// A key that nobody has.
+pub(crate) fn unknown_key() -> String {
+    proxy_key(MANY_USERS)
+}
+
+/// The real key of one of several credentials of one of several channels.
+pub(crate) fn real_key(channel: usize, credential: usize) -> String {
+    format!("sk-bench-{channel:02}-{credential:02}-6789abcdefghijklmnopqrstuvwxyzABCD")
 }
 
 pub(crate) fn user_id(user: usize) -> String {

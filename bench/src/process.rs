@@ -89,6 +89,15 @@ impl Proxy {
         measure::family(self.child.id())
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Asks for a reload.
+    pub(crate) fn hang_up(&self) {
+        signal(self.child.id(), Signal::HUP);
+    }
+
     /// The last lines of what it wrote, for an error message.
     pub(crate) fn output(&self) -> String {
         let read = |name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::aiproxy::Layout;
 use crate::caller::Target;
+use crate::channels::Channels;
 use crate::load::{self, Outcome};
 use crate::measure::Cpu;
 use crate::process::{Proxy, TempDir};
@@ -15,10 +17,10 @@ use crate::subject::{Backend, Keys, Subject, self_check};
 use crate::tls::Authority;
 use crate::upstream::{Answers, Upstream};
 use crate::workload::{Shape, Spec};
-use crate::{aiproxy, measure, nginx};
+use crate::{aiproxy, many_keys, measure, nginx, planning};
 
 /// After the last answer: time for what a proxy still does for it, such as the log.
-const SETTLE: Duration = Duration::from_millis(150);
+pub(crate) const SETTLE: Duration = Duration::from_millis(150);
 
 /// What does not change between runs.
 pub(crate) struct Setup {
@@ -45,9 +47,17 @@ pub(crate) struct Sample {
     pub(crate) pss_mb: Option<f64>,
     pub(crate) open_streams: Option<u64>,
     pub(crate) stream_kib: Option<f64>,
+    /// From the signal until the new config is in force: median of those without load, and of those under it.
+    pub(crate) reload_ms: Option<f64>,
+    pub(crate) loaded_reload_ms: Option<f64>,
+    /// Reloads while calls were measured.
+    pub(crate) loaded_reloads: Option<usize>,
 }
 
 pub(crate) async fn measure(setup: &Setup, spec: &Spec, subject: Subject) -> Result<Sample> {
+    if let Shape::Planning { warm_up, calls } = spec.shape {
+        return tokio::task::spawn_blocking(move || planning::measure(subject, warm_up, calls)).await?;
+    }
     let body = Arc::new(spec.prompt.body());
     let scratch = TempDir::create()?;
     // The load generator speaks no TLS: calls without a proxy go to a plain upstream.
@@ -55,7 +65,8 @@ pub(crate) async fn measure(setup: &Setup, spec: &Spec, subject: Subject) -> Res
     let authority = if tls { Some(Authority::create(scratch.path())?) } else { None };
     let request_bytes = (spec.answers == Answers::Json).then_some(body.len() as u64);
     let acceptor = authority.as_ref().map(|authority| authority.acceptor.clone());
-    let upstream = Upstream::start(spec.answers, request_bytes, acceptor).await?;
+    let layout = Layout { users: spec.users, channels: Channels::of(subject) };
+    let upstream = Upstream::start(spec.answers, &layout.channels.real_keys(), request_bytes, acceptor).await?;
     let backend = Backend {
         upstream: upstream.address,
         ca_file: authority.as_ref().map(|authority| authority.ca_file.as_path()),
@@ -64,12 +75,12 @@ pub(crate) async fn measure(setup: &Setup, spec: &Spec, subject: Subject) -> Res
     let proxy = match subject {
         Subject::Direct => None,
         Subject::Nginx => Some(nginx::start(&backend, setup.proxy_core).await?),
-        Subject::Aiproxy => Some(aiproxy::start(&setup.aiproxy, &backend, setup.proxy_core).await?),
+        _ => Some(aiproxy::start(&setup.aiproxy, &backend, layout, setup.proxy_core).await?),
     };
     let target = Target {
         address: proxy.as_ref().map_or(upstream.address, |proxy| proxy.address),
         body,
-        keys: Arc::clone(if proxy.is_some() { &setup.keys.proxy } else { &setup.keys.real }),
+        keys: setup.keys.of(spec, subject),
         expected: spec.expected(),
     };
     let run = async {
@@ -79,7 +90,12 @@ pub(crate) async fn measure(setup: &Setup, spec: &Spec, subject: Subject) -> Res
         if proxy.is_some() {
             self_check(spec, &target).await.context("self-check")?;
         }
-        loaded(spec, &target, proxy.as_ref()).await
+        if let (Shape::Reloads { .. }, Some(proxy)) = (spec.shape, &proxy) {
+            return many_keys::measure(spec, subject, &target, proxy).await;
+        }
+        let sample = loaded(spec, &target, proxy.as_ref()).await?;
+        layout.channels.verify_shares(&upstream.calls_of_keys())?;
+        Ok(sample)
     };
     run.await.with_context(|| proxy.as_ref().map(Proxy::output).unwrap_or_default())
 }
@@ -97,7 +113,7 @@ async fn idle(proxy: &Proxy, seconds: u64) -> Result<Sample> {
     Ok(sample)
 }
 
-fn memory(pids: &[u32]) -> Result<Sample> {
+pub(crate) fn memory(pids: &[u32]) -> Result<Sample> {
     let megabytes = |kib: u64| kib as f64 * 1024.0 / 1e6;
     Ok(Sample {
         rss_mb: Some(megabytes(measure::rss_kib(pids)?)),
@@ -116,13 +132,10 @@ async fn loaded(spec: &Spec, target: &Target, proxy: Option<&Proxy>) -> Result<S
             load::closed_loop(&mut connections, warm_up).await.context("warm-up")?;
             (Cpu::of(&pids)?, load::closed_loop(&mut connections, calls).await?)
         }
-        Shape::Rate { connections, warm_up, calls, per_second } => {
-            let mut warm = load::connections(target, connections as usize);
-            load::closed_loop(&mut warm, warm_up).await.context("warm-up")?;
-            drop(warm);
-            let (before, target) = (Cpu::of(&pids)?, target.clone());
-            let rate = tokio::task::spawn_blocking(move || load::fixed_rate(&target, connections, calls, per_second));
-            (before, rate.await??)
+        Shape::Rate { connections, warm_up, calls, per_second }
+        | Shape::Reloads { connections, warm_up, calls, per_second, .. } => {
+            load::warm_up(target, connections, warm_up).await?;
+            (Cpu::of(&pids)?, load::in_background(target, connections, calls, per_second).await?)
         }
         Shape::Streams { count, warm_up } => {
             load::streams(target, warm_up, |_| {}).await.context("warm-up")?;
@@ -131,7 +144,7 @@ async fn loaded(spec: &Spec, target: &Target, proxy: Option<&Proxy>) -> Result<S
             let outcome = load::streams(target, count, |open| peak.note(open, idle, &pids)).await?;
             (before, outcome)
         }
-        Shape::Idle { .. } => return Ok(Sample::default()),
+        Shape::Idle { .. } | Shape::Planning { .. } => return Ok(Sample::default()),
     };
     tokio::time::sleep(SETTLE).await;
     let spent = Cpu::of(&pids)?.since(before);
@@ -144,7 +157,7 @@ async fn loaded(spec: &Spec, target: &Target, proxy: Option<&Proxy>) -> Result<S
     Ok(sample)
 }
 
-fn summarise(sample: &mut Sample, spec: &Spec, outcome: &mut Outcome, spent: Option<Cpu>) {
+pub(crate) fn summarise(sample: &mut Sample, spec: &Spec, outcome: &mut Outcome, spent: Option<Cpu>) {
     let units = if spec.chunks().is_some() { outcome.events } else { outcome.calls } as f64;
     let micros = |nanos: u64| nanos as f64 / 1e3;
     sample.value = spent.map(|spent| micros(spent.ran) / units);

@@ -13,20 +13,46 @@ use crate::payload::{self, Request};
 use crate::workload::Spec;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Subject {
     /// No proxy: the load generator calls the upstream. What the proxies' latency is compared with.
     Direct,
     Nginx,
     Aiproxy,
+    /// AIProxy with three channels, limits on everything and failover.
+    ThreeChannels,
+    /// AIProxy that reads its config again and again.
+    Reloading,
+    /// AIProxy's decisions alone, in this process, with this many credentials to choose from.
+    OneCredential,
+    FiftyCredentials,
+    /// The same for calls of a conversation that stays with one credential.
+    Affinity,
 }
 
 impl Subject {
+    /// All, in the order of the table.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Nginx,
+        Self::OneCredential,
+        Self::Aiproxy,
+        Self::ThreeChannels,
+        Self::Reloading,
+        Self::FiftyCredentials,
+        Self::Affinity,
+    ];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Nginx => "nginx",
             Self::Aiproxy => "aiproxy",
+            Self::ThreeChannels => "three-channels",
+            Self::Reloading => "reloading",
+            Self::OneCredential => "one-credential",
+            Self::FiftyCredentials => "fifty-credentials",
+            Self::Affinity => "affinity",
         }
     }
 }
@@ -41,20 +67,32 @@ pub(crate) struct Backend<'a> {
 
 /// Keys of each kind, made once for all runs.
 pub(crate) struct Keys {
-    pub(crate) proxy: Arc<Vec<String>>,
-    pub(crate) real: Arc<Vec<String>>,
+    proxy: Arc<Vec<String>>,
+    many: Arc<Vec<String>>,
+    real: Arc<Vec<String>>,
 }
 
 impl Keys {
     pub(crate) fn new() -> Self {
-        Self { proxy: caller::proxy_keys(), real: Arc::new(vec![payload::REAL_KEY.to_owned()]) }
+        // The first of many users is the one whose key is changed by reloads.
+        let many = (1..payload::MANY_USERS).map(payload::proxy_key).collect();
+        Self { proxy: caller::proxy_keys(), many: Arc::new(many), real: Arc::new(vec![payload::REAL_KEY.to_owned()]) }
+    }
+
+    /// The keys that calls of this subject have.
+    pub(crate) fn of(&self, spec: &Spec, subject: Subject) -> Arc<Vec<String>> {
+        Arc::clone(match subject {
+            Subject::Direct => &self.real,
+            _ if spec.users > payload::USERS => &self.many,
+            _ => &self.proxy,
+        })
     }
 }
 
 /// An unknown key is refused in JSON; a known one gets the upstream's answer, whole and unchanged.
 pub(crate) async fn self_check(spec: &Spec, target: &Target) -> Result<()> {
-    let unknown = payload::proxy_key(payload::USERS + 1);
-    let refused = caller::once(target.address, &Request::new(&unknown, &target.body).bytes).await?;
+    let unknown = Request::new(&payload::unknown_key(), &target.body);
+    let refused = caller::once(target.address, &unknown.bytes).await?;
     ensure!(refused.status == 401, "unknown key: status {} instead of 401", refused.status);
     let body: Value =
         serde_json::from_slice(refused.body.as_deref().unwrap_or_default()).context("unknown key: body is not JSON")?;

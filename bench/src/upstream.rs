@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,29 +36,41 @@ pub(crate) enum Answers {
 /// A running upstream; dropping it stops its thread.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
+    script: Arc<Script>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Upstream {
-    /// With `request_bytes`, a body of any other length is refused.
-    pub(crate) async fn start(answers: Answers, request_bytes: Option<u64>, tls: Option<TlsAcceptor>) -> Result<Self> {
+    /// Accepts any of `real_keys`. With `request_bytes`, a body of any other length is refused.
+    pub(crate) async fn start(
+        answers: Answers,
+        real_keys: &[String],
+        request_bytes: Option<u64>,
+        tls: Option<TlsAcceptor>,
+    ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Bound by tokio, for its long backlog; handed over to the thread's own runtime.
         let listener = TcpListener::bind("127.0.0.1:0").await?.into_std()?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let script = Arc::new(Script::new(answers, request_bytes));
+        let script = Arc::new(Script::new(answers, real_keys, request_bytes));
+        let shared = Arc::clone(&script);
         let thread = std::thread::Builder::new().name("upstream".into()).spawn(move || {
             runtime.block_on(async {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
                 tokio::select! {
                     _ = stopped => {}
-                    () = accept(&listener, &script, tls.as_ref()) => {}
+                    () = accept(&listener, &shared, tls.as_ref()) => {}
                 }
             });
         })?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { address, script, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// How many calls came with each of the real keys.
+    pub(crate) fn calls_of_keys(&self) -> Vec<u64> {
+        self.script.accepted.iter().map(|key| key.calls.load(Ordering::Relaxed)).collect()
     }
 }
 
@@ -74,22 +87,33 @@ impl Drop for Upstream {
 struct Script {
     answers: Answers,
     request_bytes: Option<u64>,
-    authorization: Vec<u8>,
+    accepted: Vec<AcceptedKey>,
     json: Vec<u8>,
     refusal: Vec<u8>,
     plain: Vec<Vec<u8>>,
     with_usage: Vec<Vec<u8>>,
 }
 
+struct AcceptedKey {
+    authorization: Vec<u8>,
+    calls: AtomicU64,
+}
+
+impl AcceptedKey {
+    fn new(key: &String) -> Self {
+        Self { authorization: format!("Bearer {key}").into_bytes(), calls: AtomicU64::new(0) }
+    }
+}
+
 impl Script {
-    fn new(answers: Answers, request_bytes: Option<u64>) -> Self {
+    fn new(answers: Answers, real_keys: &[String], request_bytes: Option<u64>) -> Self {
         let chunks = if answers == Answers::SlowStream { payload::SLOW_CHUNKS } else { payload::FAST_CHUNKS };
         let refusal =
             br#"{"error":{"message":"not the real key, or not the whole body","type":"invalid_request_error"}}"#;
         Self {
             answers,
             request_bytes,
-            authorization: format!("Bearer {}", payload::REAL_KEY).into_bytes(),
+            accepted: real_keys.iter().map(AcceptedKey::new).collect(),
             json: response("200 OK", &payload::answer()),
             refusal: response("401 Unauthorized", refusal),
             plain: frames(chunks, false),
@@ -158,7 +182,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: &Script
             let mut headers = [httparse::EMPTY_HEADER; 64];
             let mut request = httparse::Request::new(&mut headers);
             if let httparse::Status::Complete(end) = request.parse(&buffer[..filled])? {
-                let authorized = authorized(request.headers, &script.authorization);
+                let authorized = authorized(request.headers, &script.accepted);
                 break (Body::from_headers(request.headers)?, end, authorized);
             }
             ensure!(filled < HEAD_LIMIT, "request head too long");
@@ -188,10 +212,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: &Script
     }
 }
 
-/// Exactly one credential, and it is the real one.
-fn authorized(headers: &[httparse::Header<'_>], expected: &[u8]) -> bool {
+/// Exactly one credential, and it is a real one, which is counted.
+fn authorized(headers: &[httparse::Header<'_>], accepted: &[AcceptedKey]) -> bool {
     let mut found = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("authorization"));
-    found.next().is_some_and(|header| header.value == expected) && found.next().is_none()
+    let (Some(header), None) = (found.next(), found.next()) else { return false };
+    let Some(key) = accepted.iter().find(|key| key.authorization == header.value) else { return false };
+    key.calls.fetch_add(1, Ordering::Relaxed);
+    true
 }
 
 async fn answer<S: AsyncWrite + Unpin>(stream: &mut S, script: &Script, accepted: bool, seen: &[u8]) -> Result<()> {

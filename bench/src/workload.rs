@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::caller::Expected;
 use crate::payload::{self, Prompt};
+use crate::subject::Subject;
 use crate::upstream::Answers;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -24,21 +25,55 @@ pub(crate) enum Workload {
     #[value(name = "tls-small")]
     TlsSmall,
     Idle,
+    #[value(name = "three-channels")]
+    ThreeChannels,
+    Planning,
+    #[value(name = "planning-affinity")]
+    PlanningAffinity,
+    #[value(name = "keys-100000")]
+    Keys100000,
 }
 
 /// How calls are made. Counts are those of one run at scale 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
-    Closed { connections: usize, warm_up: u64, calls: u64 },
-    Rate { connections: u32, warm_up: u64, calls: u32, per_second: u32 },
-    Streams { count: usize, warm_up: usize },
-    Idle { seconds: u64 },
+    Closed {
+        connections: usize,
+        warm_up: u64,
+        calls: u64,
+    },
+    Rate {
+        connections: u32,
+        warm_up: u64,
+        calls: u32,
+        per_second: u32,
+    },
+    Streams {
+        count: usize,
+        warm_up: usize,
+    },
+    Idle {
+        seconds: u64,
+    },
+    /// As `Rate`; before it, so many reloads without load.
+    Reloads {
+        connections: u32,
+        warm_up: u64,
+        calls: u32,
+        per_second: u32,
+        quiet_reloads: usize,
+    },
+    /// No traffic: decisions in this process.
+    Planning {
+        warm_up: u64,
+        calls: u64,
+    },
 }
 
 /// What AIProxy has to reach.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Goal {
-    /// Cost relative to nginx.
+    /// The value relative to what it is compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ratio: Option<f64>,
     /// The value itself, in the workload's unit.
@@ -47,16 +82,31 @@ pub(crate) struct Goal {
     /// Memory for one open stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stream_kib: Option<f64>,
+    /// Resident memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rss_mb: Option<f64>,
+    /// From the signal until the new config is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reload_ms: Option<f64>,
+}
+
+impl Goal {
+    const NONE: Self = Self { ratio: None, value: None, stream_kib: None, rss_mb: None, reload_ms: None };
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
+    /// What is judged, and before it what that is compared with.
+    pub(crate) baseline: Subject,
+    pub(crate) judged: Subject,
     /// Unit of the value that is compared.
     pub(crate) unit: &'static str,
     pub(crate) prompt: Prompt,
     pub(crate) answers: Answers,
     pub(crate) tls: bool,
+    /// Users in the config, each with a key.
+    pub(crate) users: usize,
     pub(crate) shape: Shape,
     pub(crate) goal: Goal,
 }
@@ -65,14 +115,25 @@ impl Workload {
     pub(crate) fn spec(self, include_usage: bool) -> Spec {
         let base = Spec {
             name: "small-32",
+            baseline: Subject::Nginx,
+            judged: Subject::Aiproxy,
             unit: "µs/call",
             prompt: Prompt::Small,
             answers: Answers::Json,
             tls: false,
+            users: payload::USERS,
             shape: Shape::Closed { connections: 32, warm_up: 5_000, calls: 40_000 },
-            goal: Goal { ratio: Some(1.0), value: None, stream_kib: None },
+            goal: Goal { ratio: Some(1.0), ..Goal::NONE },
         };
         let stream = Prompt::Stream { include_usage };
+        let planning = Spec {
+            baseline: Subject::OneCredential,
+            judged: Subject::FiftyCredentials,
+            unit: "ns/call",
+            shape: Shape::Planning { warm_up: 20_000, calls: 200_000 },
+            goal: Goal { value: Some(3_000.0), ..Goal::NONE },
+            ..base
+        };
         match self {
             Self::Small32 => base,
             Self::Small256 => Spec {
@@ -119,7 +180,32 @@ impl Workload {
                 name: "idle",
                 unit: "MB",
                 shape: Shape::Idle { seconds: 3 },
-                goal: Goal { ratio: None, value: Some(20.0), stream_kib: None },
+                goal: Goal { value: Some(20.0), ..Goal::NONE },
+                ..base
+            },
+            Self::ThreeChannels => Spec {
+                name: "three-channels",
+                baseline: Subject::Aiproxy,
+                judged: Subject::ThreeChannels,
+                goal: Goal { ratio: Some(1.1), ..Goal::NONE },
+                ..base
+            },
+            Self::Planning => Spec { name: "planning", ..planning },
+            Self::PlanningAffinity => Spec { name: "planning-affinity", judged: Subject::Affinity, ..planning },
+            Self::Keys100000 => Spec {
+                name: "keys-100000",
+                baseline: Subject::Aiproxy,
+                judged: Subject::Reloading,
+                unit: "µs p99",
+                users: payload::MANY_USERS,
+                shape: Shape::Reloads {
+                    connections: 16,
+                    warm_up: 2_000,
+                    calls: 10_000,
+                    per_second: 1_000,
+                    quiet_reloads: 5,
+                },
+                goal: Goal { ratio: Some(1.1), rss_mb: Some(100.0), reload_ms: Some(1_000.0), ..Goal::NONE },
                 ..base
             },
         }
@@ -127,6 +213,11 @@ impl Workload {
 }
 
 impl Spec {
+    /// Whether calls without a proxy are a yardstick, too.
+    pub(crate) fn has_direct(&self) -> bool {
+        !matches!(self.shape, Shape::Idle { .. } | Shape::Planning { .. })
+    }
+
     /// Chunks with content of a streamed answer.
     pub(crate) fn chunks(&self) -> Option<usize> {
         match self.answers {
@@ -151,8 +242,10 @@ impl Spec {
     pub(crate) fn scaled(mut self, scale: f64) -> Self {
         let times = |count: u64| ((count as f64 * scale) as u64).max(1);
         match &mut self.shape {
-            Shape::Closed { warm_up, calls, .. } => (*warm_up, *calls) = (times(*warm_up), times(*calls)),
-            Shape::Rate { warm_up, calls, .. } => {
+            Shape::Closed { warm_up, calls, .. } | Shape::Planning { warm_up, calls } => {
+                (*warm_up, *calls) = (times(*warm_up), times(*calls));
+            }
+            Shape::Rate { warm_up, calls, .. } | Shape::Reloads { warm_up, calls, .. } => {
                 *warm_up = times(*warm_up);
                 *calls = u32::try_from(times(u64::from(*calls))).unwrap_or(u32::MAX);
             }

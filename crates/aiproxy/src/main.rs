@@ -1,6 +1,7 @@
 //! The binary: wiring in order, the command line, signals. The only crate that reads the environment and argv.
 
 mod admin_token;
+mod background;
 mod check;
 mod cli;
 mod demo;

@@ -7,15 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::{Loaded, Severity};
+use aiproxy_core::time;
 use aiproxy_gateway::server::tls::ServerCertificate;
+use aiproxy_gateway::serving::Serving;
 use aiproxy_gateway::state::Gateway;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
+use crate::background;
 use crate::logging::LogLevel;
 
 /// Editors write a file in several steps: wait until it has been quiet for this long.
 const QUIET: Duration = Duration::from_millis(150);
+
+/// How often it is looked whether a replaced snapshot is still in use.
+const RETIRED_LOOK: Duration = Duration::from_secs(1);
 
 /// Reads a config with the environment of this process.
 #[expect(clippy::disallowed_methods, reason = "this is the aiproxy crate")]
@@ -32,6 +38,10 @@ pub(crate) struct Reloader {
     adjust: fn(&mut aiproxy_config::snapshot::System, &aiproxy_config::snapshot::System),
     files: Vec<PathBuf>,
     digest: [u8; 32],
+    /// What the files looked like before they were last loaded, if loading read just those.
+    fingerprint: Option<[u8; 32]>,
+    /// Replaced snapshots that some call may still use. Kept here so that no call is the one that has to free them.
+    retired: Vec<Arc<Serving>>,
 }
 
 impl Reloader {
@@ -44,7 +54,17 @@ impl Reloader {
         files: Vec<PathBuf>,
         digest: [u8; 32],
     ) -> Self {
-        Self { path, gateway, certificate, log_level, adjust: keep_what_needs_a_restart, files, digest }
+        Self {
+            path,
+            gateway,
+            certificate,
+            log_level,
+            adjust: keep_what_needs_a_restart,
+            files,
+            digest,
+            fingerprint: None,
+            retired: Vec::new(),
+        }
     }
 
     /// Follows changes until the process ends. `asked` is told when somebody asks for a reload (SIGHUP).
@@ -52,6 +72,7 @@ impl Reloader {
         let (changed, mut changes) = mpsc::channel(1);
         let mut watcher = watcher(changed);
         let mut watched = Vec::new();
+        let mut looked = time::now();
         loop {
             if self.watch(&mut watcher, &mut watched) {
                 // What changed before the watch was placed gave no notice. Unchanged files cost a look, no more.
@@ -63,19 +84,30 @@ impl Reloader {
                     while tokio::time::timeout(QUIET, changes.recv()).await.is_ok_and(|more| more.is_some()) {}
                 }
                 Some(()) = asked.recv() => tracing::info!("asked to read the config again"),
-                () = tokio::time::sleep(interval), if !interval.is_zero() => {}
+                () = tokio::time::sleep_until(looked + interval), if !interval.is_zero() => {}
+                () = tokio::time::sleep(RETIRED_LOOK), if !self.retired.is_empty() => {
+                    self.free_retired().await;
+                    continue;
+                }
             }
             self.read_again().await;
+            looked = time::now();
         }
     }
 
     async fn read_again(&mut self) {
-        let path = self.path.clone();
-        // Reading and validating 100,000 users takes a while; the signals of this runtime must not wait for it.
-        let Ok(loaded) = tokio::task::spawn_blocking(move || load(&path)).await else {
-            tracing::error!("reading the config ended with a panic; the last good one stays in force");
-            return;
+        let (path, files, known) = (self.path.clone(), self.files.clone(), self.fingerprint);
+        let read = background::run("config", move || {
+            let fingerprint = aiproxy_config::fingerprint(&path, &files);
+            // Most looks find nothing new.
+            (known != Some(fingerprint)).then(|| (fingerprint, load(&path)))
+        });
+        let (fingerprint, loaded) = match read.await {
+            None => return tracing::error!("reading the config ended with a panic; the last good one stays in force"),
+            Some(None) => return,
+            Some(Some(read)) => read,
         };
+        self.fingerprint = (loaded.files == self.files).then_some(fingerprint);
         if loaded.digest == self.digest {
             return;
         }
@@ -100,13 +132,25 @@ impl Reloader {
             tracing::error!(%error, "the new certificate cannot be used; the old one stays in force");
         }
         self.log_level.set(&snapshot.system.log_level);
-        tracing::info!(
-            users = snapshot.users.len(),
-            proxy_keys = snapshot.keys.len(),
-            channels = snapshot.channels.len(),
-            "the new config is in force"
-        );
-        self.gateway.swap(snapshot);
+        let (users, proxy_keys, channels) = (snapshot.users.len(), snapshot.keys.len(), snapshot.channels.len());
+        let gateway = self.gateway.clone();
+        match background::run("config", move || gateway.swap(snapshot)).await {
+            None => tracing::error!("putting the config in force ended with a panic; the last good one stays in force"),
+            Some(before) => {
+                tracing::info!(users, proxy_keys, channels, "the new config is in force");
+                self.retired.push(before);
+            }
+        }
+    }
+
+    /// Frees the snapshots that no call uses any more.
+    async fn free_retired(&mut self) {
+        let (free, used) = self.retired.drain(..).partition(|serving| Arc::strong_count(serving) == 1);
+        self.retired = used;
+        let free: Vec<Arc<Serving>> = free;
+        if !free.is_empty() {
+            background::run("config", move || drop(free)).await;
+        }
     }
 
     /// Watches the directories of all files read: an editor that saves by renaming is noticed too. True if one is new.

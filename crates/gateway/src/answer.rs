@@ -16,6 +16,8 @@ use crate::upstream::response_head::{Framing, ResponseHead};
 
 /// How much of an error's body is read before it is judged. What is longer passes through unread behind it.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
+/// How much of a document is read before it is taken for an answer.
+const DOCUMENT_START: usize = 4 * 1024;
 /// How long an error that drips is read, and a stream that only says hello is kept from the caller while there is
 /// somewhere else to go.
 const HOLD_LIMIT: Duration = Duration::from_secs(10);
@@ -72,14 +74,35 @@ impl Answer {
         Ok(MeterError::from_body(&self.held.concat()))
     }
 
-    /// Reads until the answer has really begun; an error if that is what it begins with.
+    /// Reads until the answer has really begun; an error if that is what it begins with. Of a `document` enough is read
+    /// for an error to show, and only one that may hold an error is looked into.
     pub(crate) async fn await_start(
         &mut self,
         mut start: StreamStart,
+        document: bool,
         timer: &mut CallTimer,
     ) -> Result<Option<MeterError>, AttemptError> {
         let mut hold = Deadline::default();
         hold.set_after(HOLD_LIMIT);
+        if document {
+            let mut length = 0;
+            while length < DOCUMENT_START {
+                match self.read(timer, &mut hold).await? {
+                    Read::Data(more) => length += more,
+                    Read::End | Read::TooLong => break,
+                }
+            }
+            if !self.held.iter().any(|piece| may_hold_error(piece)) && self.held.len() <= 1 {
+                return Ok(None);
+            }
+            for piece in &self.held {
+                match start.feed(piece) {
+                    Start::Waiting => {}
+                    Start::Content => return Ok(None),
+                    Start::Error(error) => return Ok(Some(error)),
+                }
+            }
+        }
         loop {
             let state = match self.read(timer, &mut hold).await? {
                 Read::Data(_) => self.held.last().map_or(Start::Waiting, |data| start.feed(data)),
@@ -137,6 +160,11 @@ impl Answer {
             }
         }
     }
+}
+
+/// Whether a piece of JSON has a member that errors are told in, in any dialect; the name may stand anywhere.
+fn may_hold_error(piece: &[u8]) -> bool {
+    ["\"error\"", "\"code\"", "\\u00"].iter().any(|name| memchr::memmem::find(piece, name.as_bytes()).is_some())
 }
 
 /// What one read gave.

@@ -186,7 +186,7 @@ impl<'call> Failover<'call> {
             // Only here may the body change the verdict, or is it kept while others are asked.
             401 | 402 | 403 | 408 | 429 | 500.. => answer.read_error(timer).await,
             200..300 if plan.has_alternative() => match self.start_of(&answer) {
-                Some(start) => answer.await_start(start, timer).await,
+                Some((start, document)) => answer.await_start(start, document, timer).await,
                 None => Ok(None),
             },
             _ => Ok(None),
@@ -215,15 +215,16 @@ impl<'call> Failover<'call> {
         (Ok(answer), verdict)
     }
 
-    /// What tells a real beginning from an error; nothing where the body cannot be read.
-    fn start_of(&self, answer: &Answer) -> Option<StreamStart> {
+    /// What tells a real beginning from an error, and whether it is one JSON document; nothing where the body cannot be
+    /// read.
+    fn start_of(&self, answer: &Answer) -> Option<(StreamStart, bool)> {
         let headers = &answer.head.headers;
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let route = self.outgoing.route;
         let kind = MeterKind::of(route.operation, content_type);
         let is_readable =
             kind != MeterKind::Other && Coding::of(headers.get(header::CONTENT_ENCODING)) == Coding::Identity;
-        is_readable.then(|| StreamStart::new(route.dialect, route.operation, kind))
+        is_readable.then(|| (StreamStart::new(route.dialect, route.operation, kind), kind == MeterKind::Json))
     }
 
     /// Tells the breakers. The claim stays where the rest of the body may still say more.

@@ -26,7 +26,7 @@ use aiproxy_llm::dialect::{Dialect, ModelPlace, Operation, Route, classify};
 use aiproxy_llm::meter::{HideUsageChunk, Meter, MeterKind, RenameModel};
 use aiproxy_llm::peek::stable_hash;
 use aiproxy_llm::usage::UsageSource;
-use aiproxy_llm::work::{WorkIds, ids_in_path};
+use aiproxy_llm::work::{WorkIds, ids_in_path, may_refer};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -111,7 +111,8 @@ async fn call(
     if model_list::is_made_here(&caller, &channels, route, &parts.method) {
         reserve(serving, &caller.limited(), Demand::default(), record).await?;
         let call = ListCall { worker, serving, caller, parts, route, client_body: &mut client_body, record };
-        return call.answer(channels).await.map(Reply::Own);
+        // Boxed, for it is rare: a future takes the memory of its longest way, and moving that costs every call.
+        return Box::pin(call.answer(channels)).await.map(Reply::Own);
     }
 
     let limit = serving.system.body_limit;
@@ -119,7 +120,8 @@ async fn call(
         return Err(Refusal::client_body(crate::upstream::error::ClientBodyError::TooLarge, limit));
     }
     let caller_limits = caller.limited();
-    let needs = needs(serving, &channels, key.failover, !caller_limits.is_empty());
+    let is_one_of_many = channels.len() > 1 || channels.iter().any(|one| one.channel.credentials.len() > 1);
+    let needs = needs(serving, &channels, route, key.failover, !caller_limits.is_empty());
     let prepared = request_body::prepare(&mut client_body, &parts.headers, route, needs).await;
     record.request_bytes = client_body.received();
     let prepared = prepared.map_err(|error| Refusal::client_body(error, limit))?;
@@ -139,7 +141,7 @@ async fn call(
         None => Plan::new(serving, channels, model.as_deref(), key.failover, conversation, share),
     };
     let asks_for_usage = Outgoing::lacks_usage(serving, route, &prepared);
-    let remembers_work = needs.references;
+    let remembers_work = is_one_of_many;
     let outgoing = Outgoing {
         parts,
         path: parts.uri.path(),
@@ -257,17 +259,26 @@ async fn reserve(serving: &Serving, limited: &[u32], demand: Demand, record: &mu
 }
 
 /// What the body must be read for.
-fn needs(serving: &Serving, channels: &[route::Candidate<'_>], failover: bool, is_limited: bool) -> Needs {
-    let is_one_of_many = |channel: &Channel| channel.credentials.len() > 1 || channel.endpoints.len() > 1;
+fn needs(
+    serving: &Serving,
+    channels: &[route::Candidate<'_>],
+    route: &Route<'_>,
+    failover: bool,
+    is_limited: bool,
+) -> Needs {
+    let has_several = |channel: &Channel| channel.credentials.len() > 1 || channel.endpoints.len() > 1;
     let has_limits = |channel: &Channel| {
         channel.limited.is_some() || channel.credentials.iter().any(|credential| credential.limited.is_some())
     };
-    let many = channels.len() > 1 || channels.iter().any(|candidate| is_one_of_many(candidate.channel));
+    let any = |of: &dyn Fn(&Channel) -> bool| channels.iter().any(|candidate| of(candidate.channel));
+    let is_shared = any(&has_several);
+    let is_one_of_many = channels.len() > 1 || is_shared;
     Needs {
         replay_limit: serving.system.replay_limit,
-        replay: many && (failover || channels.iter().any(|candidate| is_one_of_many(candidate.channel))),
-        references: many || is_limited || channels.iter().any(|candidate| has_limits(candidate.channel)),
-        conversation: many && channels.iter().any(|candidate| candidate.channel.affinity),
+        replay: is_shared || (failover && channels.len() > 1),
+        output_limit: is_limited || any(&has_limits),
+        references: is_one_of_many && may_refer(route.operation),
+        conversation: is_one_of_many && any(&|channel| channel.affinity),
     }
 }
 

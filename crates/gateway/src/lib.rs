@@ -30,7 +30,7 @@ mod request_head;
 mod retry_budget;
 mod route;
 pub mod server;
-mod serving;
+pub mod serving;
 mod share;
 pub mod state;
 #[cfg(test)]

@@ -50,7 +50,9 @@ pub(crate) struct Needs {
     pub(crate) replay_limit: u64,
     /// There is more than one place it may be sent to.
     pub(crate) replay: bool,
-    /// References to earlier work and the most output tokens matter, too.
+    /// The most output tokens matter, too.
+    pub(crate) output_limit: bool,
+    /// References to earlier work matter, too.
     pub(crate) references: bool,
     /// The conversation matters, too.
     pub(crate) conversation: bool,
@@ -108,6 +110,7 @@ impl Scanner {
             Self::Json(match needs {
                 Needs { conversation: true, .. } => RequestPeek::thorough(),
                 Needs { references: true, .. } => RequestPeek::with_references(),
+                Needs { output_limit: true, .. } => RequestPeek::with_output_limit(),
                 _ => RequestPeek::new(),
             })
         };

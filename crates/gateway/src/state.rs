@@ -83,12 +83,14 @@ impl Gateway {
     }
 
     /// Makes `snapshot` the one that new calls use. Running calls keep theirs; what was learned of channels and counted
-    /// of limits goes on.
-    pub fn swap(&self, snapshot: Snapshot) {
+    /// of limits goes on. Returns what was in force before: whoever drops the last reference to it frees all of it, and
+    /// that should not be a call.
+    pub fn swap(&self, snapshot: Snapshot) -> Arc<Serving> {
         let before = self.snapshot();
         self.serving.store(Arc::new(Serving::new(snapshot, Some(&before), &*self.limits)));
         self.config_problem.store(None);
         self.reloads.fetch_add(1, Ordering::Relaxed);
+        before
     }
 
     /// Notes that the files on disk are broken and the last good snapshot stays in force.

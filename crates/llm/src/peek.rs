@@ -67,7 +67,21 @@ const THOROUGH_PATHS: &[Path] = &[
     // Vertex asks for a video by POST, so that the path does not tell.
     &["operationName"],
 ];
-/// The same without what tells the conversation: the empty paths keep the numbers.
+/// The model and the most output tokens.
+const LIMIT_PATHS: &[Path] = &[
+    PATHS[MODEL],
+    PATHS[STREAM],
+    PATHS[STREAM_OPTIONS],
+    PATHS[INCLUDE_USAGE],
+    PATHS[SESSION_MODEL],
+    THOROUGH_PATHS[5],
+    THOROUGH_PATHS[6],
+    THOROUGH_PATHS[7],
+    THOROUGH_PATHS[8],
+    THOROUGH_PATHS[9],
+];
+
+/// All but what tells the conversation: the empty paths keep the numbers.
 const REFERENCE_PATHS: &[Path] = &[
     PATHS[MODEL],
     PATHS[STREAM],
@@ -118,6 +132,7 @@ const PROMPT_CAPTURE_LIMIT: usize = 32 * 1024;
 #[derive(Clone, Debug)]
 pub struct RequestPeek {
     scan: JsonScan,
+    reads_output_limit: bool,
     reads_references: bool,
     reads_conversation: bool,
 }
@@ -188,25 +203,37 @@ impl Default for RequestPeek {
 }
 
 impl RequestPeek {
-    /// A peek that has seen nothing.
+    /// A peek that reads model and stream.
     #[must_use]
     pub fn new() -> Self {
-        let scan = JsonScan::new(PATHS).with_capture_limit(CAPTURE_LIMIT);
-        Self { scan, reads_references: false, reads_conversation: false }
+        Self::following(PATHS, CAPTURE_LIMIT)
+    }
+
+    /// A peek that also fills `max_output_tokens`.
+    #[must_use]
+    pub fn with_output_limit() -> Self {
+        Self::following(LIMIT_PATHS, CAPTURE_LIMIT)
     }
 
     /// A peek that also fills `max_output_tokens` and `works`.
     #[must_use]
     pub fn with_references() -> Self {
-        let scan = JsonScan::new(REFERENCE_PATHS).with_capture_limit(CAPTURE_LIMIT);
-        Self { scan, reads_references: true, reads_conversation: false }
+        Self::following(REFERENCE_PATHS, CAPTURE_LIMIT)
     }
 
     /// A peek that also fills `max_output_tokens`, `works` and `conversation`, and takes a little longer for it.
     #[must_use]
     pub fn thorough() -> Self {
-        let scan = JsonScan::new(THOROUGH_PATHS).with_capture_limit(PROMPT_CAPTURE_LIMIT);
-        Self { scan, reads_references: true, reads_conversation: true }
+        Self { reads_conversation: true, ..Self::following(THOROUGH_PATHS, PROMPT_CAPTURE_LIMIT) }
+    }
+
+    fn following(paths: &'static [Path], capture_limit: usize) -> Self {
+        Self {
+            scan: JsonScan::new(paths).with_capture_limit(capture_limit),
+            reads_output_limit: paths.len() > PATHS.len(),
+            reads_references: paths.len() > LIMIT_PATHS.len(),
+            reads_conversation: false,
+        }
     }
 
     /// Takes the next bytes of the body.
@@ -234,8 +261,10 @@ impl RequestPeek {
             complete: self.scan.status() == ScanStatus::Complete,
             ..PeekedBody::default()
         };
-        if self.reads_references {
+        if self.reads_output_limit {
             body.max_output_tokens = OUTPUT_LIMITS.into_iter().find_map(|index| whole_number(captures.raw(index)?));
+        }
+        if self.reads_references {
             body.works = works(captures);
         }
         // In a broken document, how much of a value was kept depends on how the body was cut.

@@ -78,6 +78,25 @@ enum Framing {
     Sse(SseDecoder, JsonScan),
 }
 
+/// Whether the body of such a call may refer to earlier work. Chats, embeddings and the like never do.
+#[must_use]
+pub const fn may_refer(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Responses
+            | Operation::ResponsesInputTokens
+            | Operation::Batches
+            | Operation::Files
+            | Operation::Videos
+            | Operation::Interactions
+            | Operation::GenerateContent
+            | Operation::StreamGenerateContent
+            | Operation::CountTokens
+            | Operation::Predict
+            | Operation::Other
+    )
+}
+
 /// Reads the ids of the work that a call created from its response passing by.
 #[derive(Clone, Debug)]
 pub struct WorkIds {

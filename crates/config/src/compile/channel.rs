@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::form::ChannelForm;
 use crate::key_digest;
 use crate::read::read_checked;
-use crate::snapshot::{Channel, KeyDigest, Scope, Status, Timeouts};
+use crate::snapshot::{Channel, DigestMap, Scope, Status, Timeouts};
 use crate::tree::{Mark, Node, Place};
 
 /// All channels, and what is needed to check those who refer to them.
@@ -17,7 +17,7 @@ pub(super) struct Channels {
     pub(super) channels: Vec<Option<Channel>>,
     pub(super) index_by_id: HashMap<Box<str>, usize>,
     /// Path of the channel each real key belongs to: a proxy key must not be one.
-    pub(super) real_keys: HashMap<KeyDigest, String>,
+    pub(super) real_keys: DigestMap<String>,
     /// Which channels some user may use.
     pub(super) is_used: Vec<bool>,
     marks: Vec<Mark>,
@@ -68,7 +68,7 @@ pub(super) fn compile(section: Node, context: &mut Context<'_>) -> Channels {
     let mut compiled = Channels {
         channels: Vec::with_capacity(entries.len()),
         index_by_id: entries.iter().enumerate().map(|(index, entry)| (Box::from(&*entry.key), index)).collect(),
-        real_keys: HashMap::new(),
+        real_keys: DigestMap::default(),
         is_used: vec![false; entries.len()],
         marks: entries.iter().map(|entry| entry.key_mark).collect(),
     };

@@ -10,15 +10,15 @@ use super::checks::{check_id, check_key_text, model_patterns, networks, referenc
 use super::limits;
 use crate::context::Context;
 use crate::form::{ProxyKeyForm, Timestamp};
-use crate::snapshot::{KeyDigest, ProxyKey, Scope, Status, User};
+use crate::snapshot::{DigestMap, ProxyKey, Scope, Status, User};
 use crate::tree::{Mark, Place};
 use crate::{glob_match, key_digest};
 
 /// All keys so far, and where each secret and id was written.
 #[derive(Default)]
 pub(super) struct Keys {
-    pub(super) keys: HashMap<KeyDigest, Arc<ProxyKey>>,
-    secrets: HashMap<KeyDigest, Mark>,
+    pub(super) keys: DigestMap<Arc<ProxyKey>>,
+    secrets: DigestMap<Mark>,
     ids: HashMap<Box<str>, Mark>,
 }
 

@@ -1,6 +1,5 @@
 //! `users` to [`User`]s, with what their groups add.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel::Channels;
@@ -11,13 +10,13 @@ use super::limits;
 use crate::context::Context;
 use crate::form::UserForm;
 use crate::read::read_checked;
-use crate::snapshot::{KeyDigest, ProxyKey, Scope, Status, User};
+use crate::snapshot::{DigestMap, ProxyKey, Scope, Status, User};
 use crate::tree::{Node, Place};
 
 /// All users and their keys.
 pub(super) struct Users {
     pub(super) users: Vec<User>,
-    pub(super) keys: HashMap<KeyDigest, Arc<ProxyKey>>,
+    pub(super) keys: DigestMap<Arc<ProxyKey>>,
 }
 
 /// Compiles the section. `failover` stands in where neither a key nor its user says.

@@ -94,7 +94,11 @@ async fn the_estimate_stands_where_an_answer_began_and_nobody_said_how_much_it_w
     assert_eq!(used(&gateway).await, 3 * (body.len() as u64 / 4), "reserved");
     drop(client);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(used(&gateway).await, 3 * (body.len() as u64 / 4), "left while somebody worked on it: nobody knows either");
+    assert_eq!(
+        used(&gateway).await,
+        3 * (body.len() as u64 / 4),
+        "left while somebody worked on it: nobody knows either"
+    );
 }
 
 #[tokio::test(start_paused = true)]
