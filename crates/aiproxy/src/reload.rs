@@ -14,7 +14,7 @@ use aiproxy_gateway::state::Gateway;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use crate::background;
+use crate::background::Background;
 use crate::logging::LogLevel;
 
 /// Editors write a file in several steps: wait until it has been quiet for this long.
@@ -38,8 +38,7 @@ pub(crate) struct Reloader {
     adjust: fn(&mut aiproxy_config::snapshot::System, &aiproxy_config::snapshot::System),
     files: Vec<PathBuf>,
     digest: [u8; 32],
-    /// What the files looked like before they were last loaded, if loading read just those.
-    fingerprint: Option<[u8; 32]>,
+    background: Background,
     /// Replaced snapshots that some call may still use. Kept here so that no call is the one that has to free them.
     retired: Vec<Arc<Serving>>,
 }
@@ -53,6 +52,7 @@ impl Reloader {
         log_level: LogLevel,
         files: Vec<PathBuf>,
         digest: [u8; 32],
+        background: Background,
     ) -> Self {
         Self {
             path,
@@ -62,7 +62,7 @@ impl Reloader {
             adjust: keep_what_needs_a_restart,
             files,
             digest,
-            fingerprint: None,
+            background,
             retired: Vec::new(),
         }
     }
@@ -96,18 +96,15 @@ impl Reloader {
     }
 
     async fn read_again(&mut self) {
-        let (path, files, known) = (self.path.clone(), self.files.clone(), self.fingerprint);
-        let read = background::run("config", move || {
-            let fingerprint = aiproxy_config::fingerprint(&path, &files);
-            // Most looks find nothing new.
-            (known != Some(fingerprint)).then(|| (fingerprint, load(&path)))
-        });
-        let (fingerprint, loaded) = match read.await {
+        let (path, files, known) = (self.path.clone(), self.files.clone(), self.digest);
+        // Most looks find nothing new.
+        let read =
+            self.background.run(move || (aiproxy_config::digest_of(&path, &files) != known).then(|| load(&path)));
+        let loaded = match read.await {
             None => return tracing::error!("reading the config ended with a panic; the last good one stays in force"),
             Some(None) => return,
-            Some(Some(read)) => read,
+            Some(Some(loaded)) => loaded,
         };
-        self.fingerprint = (loaded.files == self.files).then_some(fingerprint);
         if loaded.digest == self.digest {
             return;
         }
@@ -134,7 +131,7 @@ impl Reloader {
         self.log_level.set(&snapshot.system.log_level);
         let (users, proxy_keys, channels) = (snapshot.users.len(), snapshot.keys.len(), snapshot.channels.len());
         let gateway = self.gateway.clone();
-        match background::run("config", move || gateway.swap(snapshot)).await {
+        match self.background.run(move || gateway.swap(snapshot)).await {
             None => tracing::error!("putting the config in force ended with a panic; the last good one stays in force"),
             Some(before) => {
                 tracing::info!(users, proxy_keys, channels, "the new config is in force");
@@ -149,7 +146,7 @@ impl Reloader {
         self.retired = used;
         let free: Vec<Arc<Serving>> = free;
         if !free.is_empty() {
-            background::run("config", move || drop(free)).await;
+            self.background.run(move || drop(free)).await;
         }
     }
 

@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin_token::AdminToken;
+use crate::background::Background;
 use crate::cli::{Output, Serve};
 use crate::listeners::{self, Bound};
 use crate::reload::{self, Reloader};
@@ -105,7 +106,9 @@ pub(crate) fn run_with(
     let dialer = Arc::new(NetworkDialer::default());
     let gateway = Gateway::new(snapshot, dialer, records, admin_token.digest);
     let workers = start_workers(&gateway, bound, worker_count, certificate.as_ref())?;
-    let reloader = Reloader::new(options.config, gateway.clone(), certificate, log_level, loaded.files, loaded.digest);
+    let background = Background::start().context("no thread for reading the config")?;
+    let (files, digest) = (loaded.files, loaded.digest);
+    let reloader = Reloader::new(options.config, gateway.clone(), certificate, log_level, files, digest, background);
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {

@@ -56,13 +56,17 @@ impl<'run> Context<'run> {
 
     /// Reads a file and remembers that it matters.
     pub(crate) fn read(&mut self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-        if !self.files.iter().any(|known| known == path) {
+        let is_new = !self.files.iter().any(|known| known == path);
+        if is_new {
             self.files.push(path.to_owned());
         }
         let bytes = (self.read_file)(path, limit)?;
-        self.digest.update(path.as_os_str().as_encoded_bytes());
-        self.digest.update(&(bytes.len() as u64).to_le_bytes());
-        self.digest.update(&bytes);
+        if is_new {
+            // Once each, in this order: so the digest can be made again from the list alone.
+            self.digest.update(path.as_os_str().as_encoded_bytes());
+            self.digest.update(&(bytes.len() as u64).to_le_bytes());
+            self.digest.update(&bytes);
+        }
         Ok(bytes)
     }
 

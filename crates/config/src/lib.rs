@@ -24,7 +24,7 @@ mod tree;
 mod url;
 
 pub use context::Environment;
-pub use load::{Loaded, fingerprint, load, load_text};
+pub use load::{Loaded, digest_of, load, load_text};
 pub use lookup::{glob_match, key_digest};
 pub use problem::{Problem, Severity};
 pub use schema::{json_schema, json_schema_text};

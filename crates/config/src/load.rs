@@ -51,14 +51,15 @@ pub fn load(path: &Path, environment: Environment<'_>, now_ms: u64) -> Loaded {
     finish(texts, context)
 }
 
-/// A digest of what loading `path` would read, if it reads the same `files` as last time: equal means that there is no
-/// need to load again. Takes a small part of the time that loading takes.
-pub fn fingerprint(path: &Path, files: &[PathBuf]) -> [u8; 32] {
+/// [`Loaded::digest`] of `path` as it is now, if loading it read these `files`: equal means that there is no need to
+/// load again. Takes a small part of the time that loading takes.
+pub fn digest_of(path: &Path, files: &[PathBuf]) -> [u8; 32] {
     let environment = |_: &str| None;
     let mut context = Context::new(Path::new(""), &environment, &read_file, 0);
+    // A file that came to a directory changes the digest, too.
     let listed = if path.is_dir() { config_files(path, &mut context) } else { Vec::new() };
     for file in listed.iter().chain(files) {
-        // A file that is missing now is one that is missing: it adds nothing.
+        // What cannot be read adds nothing, as it did when it was loaded.
         context.read(file, MAX_FILE_BYTES).ok();
     }
     context.finish().2

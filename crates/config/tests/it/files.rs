@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aiproxy_config::{Loaded, load};
+use aiproxy_config::{Loaded, digest_of, load};
 
 use crate::support::{NOW_MS, environment, lines};
 
@@ -154,4 +154,31 @@ system: {tls: {cert: cert.pem, key: key.pem}}",
 fn a_relative_path_without_a_directory_works() {
     let loaded = load(Path::new("no-such-file.yaml"), &environment, NOW_MS);
     assert!(lines(&loaded).starts_with("no-such-file.yaml: error: does not exist"));
+}
+
+#[test]
+fn whether_anything_changed_is_known_without_loading() {
+    let directory = Directory::new("digest-of");
+    let channel = "channels: {c: {base_url: 'http://h', api_key: 'file:keys/one'}, d: {base_url: 'http://h', api_key: 'file:keys/one', credentials: 3}}";
+    directory.write("a.yaml", channel).write("b.yaml", "users: {}").write("keys/one", "secret");
+    for name in ["", "a.yaml"] {
+        let path = if name.is_empty() { directory.0.clone() } else { directory.0.join(name) };
+        let loaded = directory.load(name);
+        let now = || digest_of(&path, &loaded.files);
+        assert_eq!(now(), loaded.digest, "{name}: nothing changed");
+        directory.write("keys/one", "other");
+        assert_ne!(now(), loaded.digest, "{name}: a secret's file");
+        directory.write("keys/one", "secret");
+        assert_eq!(now(), loaded.digest);
+        directory.write("c.yaml", "system: {}");
+        assert_eq!(now() != loaded.digest, name.is_empty(), "{name}: a new file matters to a directory");
+        std::fs::remove_file(directory.0.join("c.yaml")).unwrap();
+        std::fs::rename(directory.0.join("keys/one"), directory.0.join("keys/two")).unwrap();
+        assert_ne!(now(), loaded.digest, "{name}: a file that is gone");
+        std::fs::rename(directory.0.join("keys/two"), directory.0.join("keys/one")).unwrap();
+    }
+    let missing = directory.load("missing.yaml");
+    assert_eq!(digest_of(&directory.0.join("missing.yaml"), &missing.files), missing.digest);
+    directory.write("missing.yaml", "users: {}");
+    assert_ne!(digest_of(&directory.0.join("missing.yaml"), &missing.files), missing.digest);
 }
