@@ -86,9 +86,11 @@ impl<'call> Failover<'call> {
     pub(crate) async fn run(mut self, mut plan: Plan<'_>) -> Result<Accepted, Refusal> {
         let gateway = &self.worker.gateway;
         let budget = &self.serving.system.retry_budget;
-        gateway.retry_budget.deposit(budget);
+        gateway.retry_budget.deposit();
+        // The clock is read again only for further attempts.
+        let mut now_ms = gateway.ms_of(self.record.started);
         loop {
-            let (target, claim) = match plan.next(gateway.now_ms()) {
+            let (target, claim) = match plan.next(now_ms) {
                 Next::Try(target, claim) => (target, claim),
                 Next::Nothing(wait) => return self.give_up(wait),
             };
@@ -138,6 +140,7 @@ impl<'call> Failover<'call> {
                 }
             };
             self.keep(spent, verdict.action);
+            now_ms = gateway.now_ms();
         }
     }
 

@@ -134,9 +134,10 @@ async fn call(
     let demand = demand(route, &parts.method, &prepared, client_body.received());
     reserve(serving, &caller_limits, demand, record).await?;
 
-    let conversation = conversation(&parts.headers, &prepared);
+    let conversation = if needs.conversation { conversation(&parts.headers, &prepared) } else { None };
     let share = worker.sequence.next();
-    let plan = match worker.gateway.works.maker_among(&channels, earlier_work(parts.uri.path(), &prepared)) {
+    let earlier = || worker.gateway.works.maker_among(&channels, earlier_work(parts.uri.path(), &prepared));
+    let plan = match is_one_of_many.then(earlier).flatten() {
         Some((channel, credential)) => Plan::pinned(serving, channel, credential, model.as_deref(), share),
         None => Plan::new(serving, channels, model.as_deref(), key.failover, conversation, share),
     };

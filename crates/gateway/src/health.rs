@@ -268,8 +268,14 @@ impl Claim {
             Mark::Healthy => {
                 self.answered(health);
                 credential.breaker.succeeded(now_ms, settings);
-                health.endpoints[self.endpoint].succeeded(now_ms, settings);
-                health.breaker.succeeded(now_ms, settings);
+                let endpoint = &health.endpoints[self.endpoint];
+                if health.endpoints.len() > 1 || endpoint.is_troubled() {
+                    endpoint.succeeded(now_ms, settings);
+                }
+                // With one credential, that one's breaker is the channel's.
+                if health.credentials.len() > 1 || health.breaker.is_troubled() {
+                    health.breaker.succeeded(now_ms, settings);
+                }
                 None
             }
             Mark::Failure { hint } => {
@@ -285,8 +291,8 @@ impl Claim {
                 };
                 // One that works speaks for its channel.
                 let is_down = match &*health.endpoints {
-                    [_] => health.credentials.iter().all(|credential| credential.breaker.is_failing()),
-                    all => all.iter().all(|endpoint| endpoint.is_failing()),
+                    [_] => health.credentials.iter().all(|credential| credential.breaker.is_troubled()),
+                    all => all.iter().all(|endpoint| endpoint.is_troubled()),
                 };
                 let trial = self.channel_trial;
                 let channel = is_down.then(|| health.breaker.failed(now_ms, settings, trial, None)).flatten();

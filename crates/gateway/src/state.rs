@@ -113,9 +113,14 @@ impl Gateway {
         self.started
     }
 
-    /// Milliseconds since then.
+    /// Milliseconds from then to now.
     pub(crate) fn now_ms(&self) -> u64 {
-        time::now().saturating_duration_since(self.started).as_millis() as u64
+        self.ms_of(time::now())
+    }
+
+    /// Milliseconds from then to `moment`.
+    pub(crate) fn ms_of(&self, moment: Instant) -> u64 {
+        moment.saturating_duration_since(self.started).as_millis() as u64
     }
 
     /// Whether `digest` is that of the admin token. Digests are compared, so the time tells nothing about the token.

@@ -4,7 +4,7 @@
 //! is half-open: whoever moves it forward by [`TRIAL_MS`] has the trial, and everybody else goes on seeing it open. So
 //! a trial that is never reported (its caller left) blocks nothing for longer than that.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub(crate) struct Trial(u64);
 pub(crate) struct Breaker {
     open_until: AtomicU64,
     reason: AtomicU8,
+    /// Whether there was a failure since all was well: to be asked without taking the lock.
+    troubled: AtomicBool,
     counts: Mutex<Counts>,
 }
 
@@ -138,12 +140,13 @@ impl Breaker {
     pub(crate) fn succeeded(&self, now_ms: u64, health: &Health) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.failures_in_row = 0;
+        self.troubled.store(false, Ordering::Relaxed);
         counts.part(now_ms, health).good += 1;
     }
 
-    /// Whether the last call failed.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).failures_in_row > 0
+    /// Whether the last call that was counted failed. Takes no lock.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed)
     }
 
     /// A call failed; opens the breaker if that was one too many, or at once where the upstream asked for a pause.
@@ -157,6 +160,7 @@ impl Breaker {
     ) -> Option<Duration> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.failures_in_row = counts.failures_in_row.saturating_add(1);
+        self.troubled.store(true, Ordering::Relaxed);
         counts.part(now_ms, health).bad += 1;
         let too_many = counts.failures_in_row >= health.failures || counts.error_rate_is_reached(now_ms, health);
         if trial.is_none() && hint.is_none() && !too_many {
