@@ -2,11 +2,14 @@
 //! decide whether this is the answer.
 
 use std::future::poll_fn;
+use std::sync::LazyLock;
 use std::task::Poll;
 use std::time::Duration;
 
+use aiproxy_llm::dialect::Dialect;
 use aiproxy_llm::meter::{MeterError, Start, StreamStart};
 use bytes::Bytes;
+use memchr::memmem::Finder;
 
 use crate::timer::{CallTimer, Deadline};
 use crate::upstream::error::{AttemptError, Failure, Phase};
@@ -74,17 +77,17 @@ impl Answer {
         Ok(MeterError::from_body(&self.held.concat()))
     }
 
-    /// Reads until the answer has really begun; an error if that is what it begins with. Of a `document` enough is read
-    /// for an error to show, and only one that may hold an error is looked into.
+    /// Reads until the answer has really begun; an error if that is what it begins with. Of a JSON
+    /// `document` enough is read for an error to show, and only one that may hold an error is looked into.
     pub(crate) async fn await_start(
         &mut self,
         mut start: StreamStart,
-        document: bool,
+        document: Option<Dialect>,
         timer: &mut CallTimer,
     ) -> Result<Option<MeterError>, AttemptError> {
         let mut hold = Deadline::default();
         hold.set_after(HOLD_LIMIT);
-        if document {
+        if let Some(dialect) = document {
             let mut length = 0;
             while length < DOCUMENT_START {
                 match self.read(timer, &mut hold).await? {
@@ -92,7 +95,9 @@ impl Answer {
                     Read::End | Read::TooLong => break,
                 }
             }
-            if !self.held.iter().any(|piece| may_hold_error(piece)) && self.held.len() <= 1 {
+            if let [] | [_] = &*self.held
+                && !self.held.iter().any(|piece| may_hold_error(piece, dialect))
+            {
                 return Ok(None);
             }
             for piece in &self.held {
@@ -162,9 +167,11 @@ impl Answer {
     }
 }
 
-/// Whether a piece of JSON has a member that errors are told in, in any dialect; the name may stand anywhere.
-fn may_hold_error(piece: &[u8]) -> bool {
-    ["\"error\"", "\"code\"", "\\u00"].iter().any(|name| memchr::memmem::find(piece, name.as_bytes()).is_some())
+/// Whether a piece of JSON may have a member that errors are told in.
+fn may_hold_error(piece: &[u8], dialect: Dialect) -> bool {
+    static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+    static CODE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"code\""));
+    ERROR.find(piece).is_some() || (dialect == Dialect::Dashscope && CODE.find(piece).is_some())
 }
 
 /// What one read gave.

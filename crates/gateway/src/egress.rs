@@ -61,7 +61,7 @@ pub struct StreamErrors {
 pub struct Egress {
     upstream: Option<ResponseBody>,
     length: Option<u64>,
-    metering: Option<Metering>,
+    metering: Option<Box<Metering>>,
     edits: Option<Box<Edits>>,
     work_ids: Option<Box<WorkIds>>,
     stream_errors: Option<StreamErrors>,
@@ -127,7 +127,7 @@ pub(crate) struct EgressParts {
     /// Its length, if the response head says it and nothing is taken out.
     pub length: Option<u64>,
     /// Reads usage.
-    pub metering: Option<Metering>,
+    pub metering: Option<Box<Metering>>,
     /// Takes the usage chunk out that the caller did not ask for.
     pub hide_usage_chunk: Option<HideUsageChunk>,
     /// Puts the name of the model in that the caller asked for.
@@ -311,7 +311,7 @@ impl Drop for Egress {
 
 impl Egress {
     /// Takes over what the meter saw. What it says about the upstream, if it saw an error.
-    fn read_meter(&mut self, metering: Metering) -> Option<Mark> {
+    fn read_meter(&mut self, metering: Box<Metering>) -> Option<Mark> {
         let metered = metering.finish();
         if let Some(model) = metered.model {
             self.record.model_served = Some(bounded(&model));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_core::time;
+use aiproxy_llm::dialect::Dialect;
 use aiproxy_llm::meter::{MeterKind, StreamStart};
 use http::header;
 
@@ -53,7 +54,7 @@ impl Accepted {
 pub(crate) struct Failover<'call> {
     worker: &'call Worker,
     serving: &'call Arc<Serving>,
-    outgoing: Outgoing<'call>,
+    outgoing: &'call Outgoing<'call>,
     demand: Demand,
     client_body: &'call mut ClientBody,
     record: &'call mut OpenRecord,
@@ -74,7 +75,7 @@ impl<'call> Failover<'call> {
     pub(crate) fn new(
         worker: &'call Worker,
         serving: &'call Arc<Serving>,
-        outgoing: Outgoing<'call>,
+        outgoing: &'call Outgoing<'call>,
         demand: Demand,
         client_body: &'call mut ClientBody,
         record: &'call mut OpenRecord,
@@ -82,8 +83,9 @@ impl<'call> Failover<'call> {
         Self { worker, serving, outgoing, demand, client_body, record, best: None, full: None }
     }
 
-    /// Tries candidates in the order of `plan` until one answers, or none is left.
-    pub(crate) async fn run(mut self, mut plan: Plan<'_>) -> Result<Accepted, Refusal> {
+    /// Tries candidates in the order of `plan` until one answers, or none is left. The answer is boxed: it is large and
+    /// handed on a few times.
+    pub(crate) async fn run(mut self, plan: &mut Plan<'_>) -> Result<Box<Accepted>, Refusal> {
         let gateway = &self.worker.gateway;
         let budget = &self.serving.system.retry_budget;
         gateway.retry_budget.deposit();
@@ -103,8 +105,12 @@ impl<'call> Failover<'call> {
                     continue;
                 }
             };
-            let is_further = self.best.is_some();
-            if is_further {
+            if self.best.is_some() {
+                if !gateway.retry_budget.withdraw(budget) {
+                    self.give_back(&claim);
+                    tracing::warn!(request.id = %self.record.id, "the retry budget is used up; the call is not sent again");
+                    return self.give_up(Wait::default());
+                }
                 tracing::info!(
                     request.id = %self.record.id,
                     channel.id = %target.channel.id,
@@ -112,35 +118,49 @@ impl<'call> Failover<'call> {
                     "failover: the call goes on here"
                 );
             }
-            if is_further && !gateway.retry_budget.withdraw(budget) {
-                self.give_back(&claim);
-                tracing::warn!(request.id = %self.record.id, "the retry budget is used up; the call is not sent again");
-                return self.give_up(Wait::default());
-            }
 
-            let mut timer = CallTimer::new(target.channel.timeouts, self.record.started);
             let received = self.client_body.received();
-            let result = self.attempt(&target, &mut timer).await;
-            let (result, verdict) = self.judge(&plan, &target, result, &mut timer).await;
-            let claim = self.learn(&target, claim, verdict.mark, &result);
-            let can_resend = self.outgoing.prepared.whole || self.client_body.received() == received;
-            let accepts = verdict.action == Action::Accept || !can_resend;
-            plan.failed(&target, verdict.mark);
-            let spent = match result {
-                Err(error) if accepts => return Err(self.failed(&error.failure)),
-                Err(error) => Spent::Failed(error.failure),
+            let mut timer = CallTimer::new(target.channel.timeouts, self.record.started);
+            let (result, verdict) = match self.attempt(&target, &mut timer).await {
+                Err(error) => {
+                    let verdict = verdict(&Outcome::Failed(&error), self.terms(&target));
+                    (Err(error), verdict)
+                }
                 Ok(answer) => {
                     let authority = target.endpoint.authority.clone();
                     let has_alias = target.real_model.is_some();
-                    let accepted = Accepted { answer, timer, authority, has_alias, claim, lease };
+                    let mut accepted = Box::new(Accepted { answer, timer, authority, has_alias, claim: None, lease });
+                    match self.judge(plan, &target, &mut accepted).await {
+                        Ok(verdict) => (Ok(accepted), verdict),
+                        Err((error, verdict)) => (Err(error), verdict),
+                    }
+                }
+            };
+            let begun = result.as_ref().is_ok_and(|accepted| accepted.answer.head.status.is_success());
+            let claim = self.learn(&target, claim, verdict.mark, begun);
+            plan.failed(&target, verdict.mark);
+            let can_resend = self.outgoing.prepared.whole || self.client_body.received() == received;
+            let accepts = verdict.action == Action::Accept || !can_resend;
+            let spent = match result {
+                Err(error) if accepts => return Err(self.failed(&error.failure)),
+                Err(error) => Spent::Failed(error.failure),
+                Ok(mut accepted) => {
+                    accepted.claim = claim;
                     if accepts {
                         return Ok(self.accepted(accepted));
                     }
-                    Spent::Answered(Box::new(accepted))
+                    Spent::Answered(accepted)
                 }
             };
             self.keep(spent, verdict.action);
             now_ms = gateway.now_ms();
+        }
+    }
+
+    fn terms(&self, target: &Target<'_>) -> Terms {
+        Terms {
+            retry_ambiguous: target.channel.retry_ambiguous,
+            idempotent: self.outgoing.parts.method.is_idempotent(),
         }
     }
 
@@ -165,30 +185,20 @@ impl<'call> Failover<'call> {
         result
     }
 
-    /// Looks at as much of the answer as the verdict needs.
+    /// Looks at as much of the answer as the verdict needs. An answer that breaks off meanwhile is none.
     async fn judge(
         &mut self,
         plan: &Plan<'_>,
         target: &Target<'_>,
-        result: Result<Answer, AttemptError>,
-        timer: &mut CallTimer,
-    ) -> (Result<Answer, AttemptError>, Verdict) {
-        let terms = Terms {
-            retry_ambiguous: target.channel.retry_ambiguous,
-            idempotent: self.outgoing.parts.method.is_idempotent(),
-        };
-        let mut answer = match result {
-            Ok(answer) => answer,
-            Err(error) => {
-                let verdict = verdict(&Outcome::Failed(&error), terms);
-                return (Err(error), verdict);
-            }
-        };
+        accepted: &mut Accepted,
+    ) -> Result<Verdict, (AttemptError, Verdict)> {
+        let terms = self.terms(target);
+        let Accepted { answer, timer, .. } = accepted;
         let status = answer.head.status.as_u16();
         let looked = match status {
             // Only here may the body change the verdict, or is it kept while others are asked.
             401 | 402 | 403 | 408 | 429 | 500.. => answer.read_error(timer).await,
-            200..300 if plan.has_alternative() => match self.start_of(&answer) {
+            200..300 if plan.has_alternative() => match self.start_of(answer) {
                 Some((start, document)) => answer.await_start(start, document, timer).await,
                 None => Ok(None),
             },
@@ -199,7 +209,7 @@ impl<'call> Failover<'call> {
             Err(error) => {
                 self.note(&error.failure.to_string());
                 let verdict = verdict(&Outcome::Failed(&error), terms);
-                return (Err(error), verdict);
+                return Err((error, verdict));
             }
         };
         let verdict = match (status, &error) {
@@ -215,32 +225,29 @@ impl<'call> Failover<'call> {
             let why = error.code.as_deref().or(error.kind.as_deref()).unwrap_or("an error in a success");
             self.note(why);
         }
-        (Ok(answer), verdict)
+        Ok(verdict)
     }
 
-    /// What tells a real beginning from an error, and whether it is one JSON document; nothing where the body cannot be
+    /// What tells a real beginning from an error, and whose it is if it is one JSON document; nothing where the body cannot be
     /// read.
-    fn start_of(&self, answer: &Answer) -> Option<(StreamStart, bool)> {
+    fn start_of(&self, answer: &Answer) -> Option<(StreamStart, Option<Dialect>)> {
         let headers = &answer.head.headers;
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let route = self.outgoing.route;
         let kind = MeterKind::of(route.operation, content_type);
         let is_readable =
             kind != MeterKind::Other && Coding::of(headers.get(header::CONTENT_ENCODING)) == Coding::Identity;
-        is_readable.then(|| (StreamStart::new(route.dialect, route.operation, kind), kind == MeterKind::Json))
+        is_readable.then(|| {
+            let document = (kind == MeterKind::Json).then_some(route.dialect);
+            (StreamStart::new(route.dialect, route.operation, kind), document)
+        })
     }
 
-    /// Tells the breakers. The claim stays where the rest of the body may still say more.
-    fn learn(
-        &mut self,
-        target: &Target<'_>,
-        mut claim: Claim,
-        mark: Mark,
-        result: &Result<Answer, AttemptError>,
-    ) -> Option<Claim> {
+    /// Tells the breakers. The claim stays where an answer has `begun` and the rest of its body may still say more.
+    fn learn(&mut self, target: &Target<'_>, mut claim: Claim, mark: Mark, begun: bool) -> Option<Claim> {
         let settings = target.channel.health.as_ref()?;
         let health = &self.serving.health.channels[claim.channel];
-        if mark == Mark::Healthy && result.as_ref().is_ok_and(|answer| answer.head.status.is_success()) {
+        if mark == Mark::Healthy && begun {
             claim.answered(health);
             return Some(claim);
         }
@@ -301,9 +308,9 @@ impl<'call> Failover<'call> {
     }
 
     /// Nothing is left to try.
-    fn give_up(mut self, wait: Wait) -> Result<Accepted, Refusal> {
+    fn give_up(mut self, wait: Wait) -> Result<Box<Accepted>, Refusal> {
         match (self.best.take(), self.full, wait.until) {
-            (Some((_, Spent::Answered(accepted))), ..) => Ok(self.accepted(*accepted)),
+            (Some((_, Spent::Answered(accepted))), ..) => Ok(self.accepted(accepted)),
             (Some((_, Spent::Failed(failure))), ..) => Err(self.failed(&failure)),
             (None, Some(exceeded), _) => Err(Refusal::limited(&exceeded)),
             (None, None, Some((until_ms, reason))) => {
@@ -314,7 +321,7 @@ impl<'call> Failover<'call> {
         }
     }
 
-    fn accepted(&mut self, mut accepted: Accepted) -> Accepted {
+    fn accepted(&mut self, mut accepted: Box<Accepted>) -> Box<Accepted> {
         self.record.leases[1] = accepted.lease.take();
         accepted
     }

@@ -76,7 +76,7 @@ pub(crate) async fn serve(
     let limits = &serving.system;
     let body = ClientBody::new(incoming, limits.body_limit, limits.client_timeouts.body, connection);
     match call(&worker, &serving, &parts, body, &route, &mut record).await {
-        Ok(Reply::Upstream(answer)) => respond(worker, &route, *answer, record),
+        Ok(Reply::Upstream(answer)) => respond(worker, &route, answer, record),
         Ok(Reply::Own(body)) => respond_ourselves(body, record),
         Err(refusal) => {
             if record.attempts.is_empty()
@@ -137,7 +137,8 @@ async fn call(
     let conversation = if needs.conversation { conversation(&parts.headers, &prepared) } else { None };
     let share = worker.sequence.next();
     let earlier = || worker.gateway.works.maker_among(&channels, earlier_work(parts.uri.path(), &prepared));
-    let plan = match is_one_of_many.then(earlier).flatten() {
+    let may_name_work = is_one_of_many && (may_refer(route.operation) || route.model_place() == ModelPlace::Nowhere);
+    let mut plan = match may_name_work.then(earlier).flatten() {
         Some((channel, credential)) => Plan::pinned(serving, channel, credential, model.as_deref(), share),
         None => Plan::new(serving, channels, model.as_deref(), key.failover, conversation, share),
     };
@@ -152,21 +153,22 @@ async fn call(
         asks_for_usage,
         looks_inside: plan.has_alternative(),
     };
-    let accepted = Failover::new(worker, serving, outgoing, demand, &mut client_body, record).run(plan).await?;
-    Ok(Reply::Upstream(Box::new(Answered { accepted, asks_for_usage, remembers_work })))
+    let failover = Failover::new(worker, serving, &outgoing, demand, &mut client_body, record);
+    let accepted = failover.run(&mut plan).await?;
+    Ok(Reply::Upstream(Answered { accepted, asks_for_usage, remembers_work }))
 }
 
 /// What a call ends in, if it is not refused.
 enum Reply {
     /// An upstream's answer.
-    Upstream(Box<Answered>),
+    Upstream(Answered),
     /// JSON made here.
     Own(Bytes),
 }
 
 /// The answer of an upstream, and what the way back needs to know.
 struct Answered {
-    accepted: Accepted,
+    accepted: Box<Accepted>,
     asks_for_usage: bool,
     remembers_work: bool,
 }
@@ -398,7 +400,7 @@ fn respond(
     mut record: OpenRecord,
 ) -> Response<GatewayBody> {
     let Answered { accepted, asks_for_usage, remembers_work } = answered;
-    let Accepted { answer: Answer { head, held, rest }, timer, authority, has_alias, claim, .. } = accepted;
+    let Accepted { answer: Answer { head, held, rest }, timer, authority, has_alias, claim, .. } = *accepted;
     let coding = Coding::of(head.headers.get(header::CONTENT_ENCODING));
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let kind = MeterKind::of(route.operation, content_type);
@@ -406,7 +408,7 @@ fn respond(
     let is_readable = head.status.is_success() && kind != MeterKind::Other && head.framing != Framing::Empty;
     let is_editable = is_readable && coding == Coding::Identity;
     let metering =
-        if is_readable { Metering::new(Meter::new(route.dialect, route.operation, kind), coding) } else { None };
+        if is_readable { Metering::boxed(Meter::new(route.dialect, route.operation, kind), coding) } else { None };
     let hide_usage_chunk = (asks_for_usage && is_sse && is_editable).then(HideUsageChunk::new);
     let asked = record.model_asked.as_deref().filter(|_| has_alias && is_editable);
     let rename_model = asked.and_then(|asked| RenameModel::new(route.dialect, route.operation, kind, asked));

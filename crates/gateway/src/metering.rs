@@ -78,8 +78,8 @@ pub(crate) struct Metering {
 }
 
 impl Metering {
-    /// `None` where the coding is unknown: nothing can be read then.
-    pub(crate) fn new(meter: Meter, coding: Coding) -> Option<Self> {
+    /// `None` where the coding is unknown: nothing can be read then. Boxed: it is large and handed on a few times.
+    pub(crate) fn boxed(meter: Meter, coding: Coding) -> Option<Box<Self>> {
         let sink = |meter| MeterSink { meter: Some(meter), decoded: 0 };
         let stage = match coding {
             Coding::Identity => Stage::Identity(Some(meter)),
@@ -89,7 +89,7 @@ impl Metering {
             Coding::Zstd => Stage::Zstd(Box::new(zstd::stream::write::Decoder::new(sink(meter)).ok()?)),
             Coding::Unknown => return None,
         };
-        Some(Self { stage, broken: false })
+        Some(Box::new(Self { stage, broken: false }))
     }
 
     /// Looks at the next bytes as they came from the upstream.

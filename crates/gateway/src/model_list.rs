@@ -150,10 +150,10 @@ impl ListCall<'_> {
             asks_for_usage: false,
             looks_inside: true,
         };
-        let plan = Plan::new(self.serving, vec![candidate], None, false, None, self.worker.sequence.next());
+        let mut plan = Plan::new(self.serving, vec![candidate], None, false, None, self.worker.sequence.next());
         let failover =
-            Failover::new(self.worker, self.serving, outgoing, Demand::default(), self.client_body, self.record);
-        let accepted = failover.run(plan).await?;
+            Failover::new(self.worker, self.serving, &outgoing, Demand::default(), self.client_body, self.record);
+        let accepted = failover.run(&mut plan).await?;
         let status = accepted.answer.head.status;
         let body = accepted.read_whole(LIST_LIMIT).await.filter(|_| status.is_success());
         let Some(list) = body.and_then(|body| parse_list(&body)) else {

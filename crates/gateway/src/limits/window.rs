@@ -64,8 +64,15 @@ impl Window {
 
     /// Takes back what was added to the slot that began at `slot`. What has left the window is gone anyway.
     pub(super) fn take_back(&mut self, slot: u64, requests: u64, tokens: u64) {
-        let Ok(index) = self.slots.binary_search_by_key(&slot, |slot| slot.first_ms) else { return };
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        // Most calls are shorter than a second.
+        let found = match self.slots.back() {
+            Some(newest) if newest.first_ms == slot => self.slots.back_mut(),
+            _ => {
+                let index = self.slots.binary_search_by_key(&slot, |slot| slot.first_ms);
+                index.ok().and_then(|index| self.slots.get_mut(index))
+            }
+        };
+        let Some(slot) = found else { return };
         let (requests, tokens) = (requests.min(slot.requests), tokens.min(slot.tokens));
         slot.requests -= requests;
         slot.tokens -= tokens;
