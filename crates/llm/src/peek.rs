@@ -21,23 +21,15 @@ const STREAM: usize = 1;
 const STREAM_OPTIONS: usize = 2;
 const INCLUDE_USAGE: usize = 3;
 const SESSION_MODEL: usize = 4;
-const PATHS: &[Path] = &[
+/// Everything that can be followed, in groups, in the order in which the members of a group are preferred. As many as
+/// one scan can follow.
+const ALL_PATHS: &[Path; 32] = &[
     &["model"],
     &["stream"],
     &["stream_options"],
     &["stream_options", "include_usage"],
     // `/realtime/client_secrets`, `/realtime/calls` and `/live/sessions` name it there.
     &["session", "model"],
-];
-
-/// What a thorough peek follows: [`PATHS`], then groups in the order in which their members are preferred. As many as
-/// one scan can follow.
-const THOROUGH_PATHS: &[Path] = &[
-    PATHS[MODEL],
-    PATHS[STREAM],
-    PATHS[STREAM_OPTIONS],
-    PATHS[INCLUDE_USAGE],
-    PATHS[SESSION_MODEL],
     &["max_completion_tokens"],
     &["max_tokens"],
     &["max_output_tokens"],
@@ -67,55 +59,24 @@ const THOROUGH_PATHS: &[Path] = &[
     // Vertex asks for a video by POST, so that the path does not tell.
     &["operationName"],
 ];
-/// The model and the most output tokens.
-const LIMIT_PATHS: &[Path] = &[
-    PATHS[MODEL],
-    PATHS[STREAM],
-    PATHS[STREAM_OPTIONS],
-    PATHS[INCLUDE_USAGE],
-    PATHS[SESSION_MODEL],
-    THOROUGH_PATHS[5],
-    THOROUGH_PATHS[6],
-    THOROUGH_PATHS[7],
-    THOROUGH_PATHS[8],
-    THOROUGH_PATHS[9],
-];
+/// Model and stream.
+const PATHS: &[Path] = ALL_PATHS.split_at(5).0;
+/// These and the most output tokens.
+const LIMIT_PATHS: &[Path] = ALL_PATHS.split_at(10).0;
+/// All but what tells the conversation.
+const REFERENCE_PATHS: &[Path] = &without_conversation();
 
-/// All but what tells the conversation: the empty paths keep the numbers.
-const REFERENCE_PATHS: &[Path] = &[
-    PATHS[MODEL],
-    PATHS[STREAM],
-    PATHS[STREAM_OPTIONS],
-    PATHS[INCLUDE_USAGE],
-    PATHS[SESSION_MODEL],
-    THOROUGH_PATHS[5],
-    THOROUGH_PATHS[6],
-    THOROUGH_PATHS[7],
-    THOROUGH_PATHS[8],
-    THOROUGH_PATHS[9],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    &[],
-    THOROUGH_PATHS[24],
-    THOROUGH_PATHS[25],
-    THOROUGH_PATHS[26],
-    THOROUGH_PATHS[27],
-    THOROUGH_PATHS[28],
-    THOROUGH_PATHS[29],
-    THOROUGH_PATHS[30],
-    THOROUGH_PATHS[31],
-];
+/// Empty paths match nothing and keep the numbers of the others.
+const fn without_conversation() -> [Path; 32] {
+    let mut paths = *ALL_PATHS;
+    let mut index = CONVERSATION_NAMES.start;
+    while index < WORKS.start {
+        paths[index] = &[];
+        index += 1;
+    }
+    paths
+}
+
 const OUTPUT_LIMITS: Range<usize> = 5..10;
 const CONVERSATION_NAMES: Range<usize> = 10..14;
 const SYSTEM_PARTS: Range<usize> = 14..18;
@@ -224,7 +185,7 @@ impl RequestPeek {
     /// A peek that also fills `max_output_tokens`, `works` and `conversation`, and takes a little longer for it.
     #[must_use]
     pub fn thorough() -> Self {
-        Self { reads_conversation: true, ..Self::following(THOROUGH_PATHS, PROMPT_CAPTURE_LIMIT) }
+        Self { reads_conversation: true, ..Self::following(ALL_PATHS, PROMPT_CAPTURE_LIMIT) }
     }
 
     fn following(paths: &'static [Path], capture_limit: usize) -> Self {

@@ -10,7 +10,7 @@ mod texts;
 
 use crate::json_scan::{Captures, decode_string};
 
-use super::{CONTENTS, CONVERSATION_NAMES, PROMPT_CAPTURE_LIMIT, PROMPTS, SYSTEM_PARTS, THOROUGH_PATHS};
+use super::{ALL_PATHS, CONTENTS, CONVERSATION_NAMES, PROMPT_CAPTURE_LIMIT, PROMPTS, SYSTEM_PARTS};
 use texts::Texts;
 
 /// How many bytes of text count in one value: less than is kept of it, so that brackets and keys around a long text do
@@ -34,7 +34,7 @@ pub(super) fn identify(captures: &Captures) -> Option<u64> {
     for index in CONVERSATION_NAMES {
         if let Some(name) = captures.raw(index).and_then(decode_string).filter(|name| !name.is_empty()) {
             // Not the index, which changes when paths are added.
-            let field = THOROUGH_PATHS[index].last().copied().unwrap_or_default();
+            let field = ALL_PATHS[index].last().copied().unwrap_or_default();
             return Some(stable_hash(&[b"name", field.as_bytes(), name.as_bytes()]));
         }
     }

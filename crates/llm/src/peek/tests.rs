@@ -10,16 +10,16 @@ fn peek(body: &str) -> PeekedBody {
 
 #[test]
 fn the_groups_of_paths_are_where_they_are_said_to_be() {
-    assert_eq!(THOROUGH_PATHS[..PATHS.len()], *PATHS);
-    assert_eq!(THOROUGH_PATHS.len(), crate::json_scan::MAX_PATHS);
-    let first = |range: Range<usize>| THOROUGH_PATHS[range.start][0];
+    assert_eq!(ALL_PATHS[..PATHS.len()], *PATHS);
+    assert_eq!(ALL_PATHS.len(), crate::json_scan::MAX_PATHS);
+    let first = |range: Range<usize>| ALL_PATHS[range.start][0];
     assert_eq!(first(OUTPUT_LIMITS), "max_completion_tokens");
     assert_eq!(first(CONVERSATION_NAMES), "prompt_cache_key");
     assert_eq!(first(SYSTEM_PARTS), "system");
     assert_eq!(first(PROMPTS), "messages");
-    assert_eq!(THOROUGH_PATHS[CONTENTS], ["contents"]);
+    assert_eq!(ALL_PATHS[CONTENTS], ["contents"]);
     assert_eq!(first(WORKS), "previous_response_id");
-    assert_eq!(WORKS.end, THOROUGH_PATHS.len());
+    assert_eq!(WORKS.end, ALL_PATHS.len());
 }
 
 #[test]
