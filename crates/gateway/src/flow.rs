@@ -59,7 +59,7 @@ use crate::upstream::response_head::Framing;
 /// Picks the channel explicitly.
 const CHANNEL_HEADER: &str = "x-aiproxy-channel";
 /// Names the conversation a call belongs to, in this order. Codex sends the one with the underscore.
-const SESSION_HEADERS: [&str; 4] = ["x-aiproxy-session", "x-session-id", "session-id", "session_id"];
+const SESSION_HEADERS: [&str; 5] = ["x-aiproxy-session", "x-session-id", "session-id", "session_id", "session"];
 
 /// Serves one call that came from `peer`. Never fails: whatever goes wrong is an answer in the caller's dialect.
 pub(crate) async fn serve(
