@@ -5,6 +5,7 @@
 
 mod admission;
 mod answer;
+mod asked;
 mod attempt;
 mod channel_status;
 mod client_address;
@@ -27,6 +28,7 @@ pub mod record;
 pub mod refusal;
 mod request_body;
 mod request_head;
+mod respond;
 mod retry_budget;
 mod route;
 pub mod server;

@@ -1,0 +1,120 @@
+//! What a call asks for, as its head and body tell: model, conversation, earlier work, tokens. Pure.
+
+use std::borrow::Cow;
+
+use aiproxy_config::snapshot::Channel;
+use aiproxy_llm::dialect::{ModelPlace, Route};
+use aiproxy_llm::peek::stable_hash;
+use aiproxy_llm::work::{ids_in_path, may_refer};
+use http::{HeaderMap, Method};
+
+use crate::limits::Demand;
+use crate::permit::Caller;
+use crate::record::bounded;
+use crate::refusal::Refusal;
+use crate::request_body::{Needs, Peeked, PreparedBody};
+use crate::route;
+use crate::serving::Serving;
+
+/// Names the conversation a call belongs to, in this order. Codex sends the one with the underscore.
+const SESSION_HEADERS: [&str; 5] = ["x-aiproxy-session", "x-session-id", "session-id", "session_id", "session"];
+
+/// What the body must be read for.
+pub(crate) fn needs(
+    serving: &Serving,
+    channels: &[route::Candidate<'_>],
+    route: &Route<'_>,
+    failover: bool,
+    is_limited: bool,
+) -> Needs {
+    let has_several = |channel: &Channel| channel.credentials.len() > 1 || channel.endpoints.len() > 1;
+    let has_limits = |channel: &Channel| {
+        channel.limited.is_some() || channel.credentials.iter().any(|credential| credential.limited.is_some())
+    };
+    let any = |of: &dyn Fn(&Channel) -> bool| channels.iter().any(|candidate| of(candidate.channel));
+    let is_shared = any(&has_several);
+    let is_one_of_many = channels.len() > 1 || is_shared;
+    Needs {
+        replay_limit: serving.system.replay_limit,
+        replay: is_shared || (failover && channels.len() > 1),
+        output_limit: is_limited || any(&has_limits),
+        references: is_one_of_many && may_refer(route.operation),
+        conversation: is_one_of_many && any(&|channel| channel.affinity),
+    }
+}
+
+/// An estimate of the tokens a call will use: one for each four bytes of its prompt. Bytes of an image are not tokens,
+/// so what a long body may reserve is bounded; the provider's numbers settle it.
+pub(crate) fn demand(route: &Route<'_>, method: &Method, prepared: &PreparedBody, received: u64) -> Demand {
+    const BYTES_PER_TOKEN: u64 = 4;
+    const MOST_RESERVED: u64 = 32 * 1024;
+    let most_output_tokens = match &prepared.peeked {
+        Peeked::Json(body) => body.max_output_tokens,
+        _ => None,
+    };
+    Demand {
+        input_tokens: (received / BYTES_PER_TOKEN).min(MOST_RESERVED),
+        most_output_tokens,
+        uses_tokens: *method == Method::POST && route.model_place() != ModelPlace::Nowhere,
+    }
+}
+
+/// Which conversation a call belongs to: as a header says, or as its body tells.
+pub(crate) fn conversation(headers: &HeaderMap, prepared: &PreparedBody) -> Option<u64> {
+    let named = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)).filter(|value| !value.is_empty());
+    match (named, &prepared.peeked) {
+        (Some(value), _) => Some(stable_hash(&[b"session", value.as_bytes()])),
+        (None, Peeked::Json(body)) => body.conversation,
+        _ => None,
+    }
+}
+
+/// Ids of what earlier calls made, as this one names them.
+pub(crate) fn earlier_work<'call>(
+    path: &'call str,
+    prepared: &'call PreparedBody,
+) -> impl Iterator<Item = Cow<'call, str>> {
+    let in_body: &[String] = match &prepared.peeked {
+        Peeked::Json(body) => &body.works,
+        _ => &[],
+    };
+    ids_in_path(path).into_iter().map(Cow::from).chain(in_body.iter().map(|id| Cow::from(&**id)))
+}
+
+pub(crate) fn model_asked(route: &Route<'_>, prepared: &PreparedBody, query: Option<&str>) -> Option<String> {
+    if let Some(model) = route.model_in_path {
+        return Some(percent_encoding::percent_decode_str(model).decode_utf8_lossy().into_owned());
+    }
+    // Other bodies may be looked into as well, for what they refer to; a `model` there chooses nothing.
+    if let Some(model) = prepared.peeked.model().filter(|_| route.model_place() != ModelPlace::Nowhere) {
+        return Some(model.to_string());
+    }
+    let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.filter(|(name, _)| *name == "model").map(|(_, value)| value).next()?;
+    Some(percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
+/// A model that cannot be seen (an encoded body, one too large to look into, no JSON) is not allowed either where the
+/// key or the channels are limited to certain models.
+pub(crate) fn permit_model(
+    caller: &Caller<'_>,
+    model: Option<&str>,
+    route: &Route<'_>,
+    routing_needs_it: bool,
+) -> Result<(), Refusal> {
+    let lists = [&caller.user.models, &caller.key.models];
+    let restricted = lists.iter().any(|list| !list.is_empty());
+    let Some(model) = model else {
+        return if (restricted || routing_needs_it) && route.model_place() != ModelPlace::Nowhere {
+            let message = "This call must name a model in plain JSON or a form: the proxy key or its channels are limited to certain models.";
+            Err(Refusal::new(http::StatusCode::BAD_REQUEST, "model_required", message))
+        } else {
+            Ok(())
+        };
+    };
+    if lists.iter().all(|list| route::model_allowed(list, model)) {
+        return Ok(());
+    }
+    let message = format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
+    Err(Refusal::forbidden("model_not_allowed", message))
+}
