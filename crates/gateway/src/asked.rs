@@ -81,6 +81,7 @@ pub(crate) fn earlier_work<'call>(
     ids_in_path(path).into_iter().map(Cow::from).chain(in_body.iter().map(|id| Cow::from(&**id)))
 }
 
+/// The model a call names, wherever its API has it: path, body or query.
 pub(crate) fn model_asked(route: &Route<'_>, prepared: &PreparedBody, query: Option<&str>) -> Option<String> {
     if let Some(model) = route.model_in_path {
         return Some(percent_encoding::percent_decode_str(model).decode_utf8_lossy().into_owned());

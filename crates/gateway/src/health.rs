@@ -309,7 +309,7 @@ impl Claim {
                 let breaker = credential.model_or_new(self.model);
                 let lengths = (RATE_LIMITED.min(settings.max_cooldown), settings.max_cooldown);
                 let length = self.pause(health, &breaker, lengths, hint, Reason::RateLimited, now_ms);
-                Some(Pause { length, reason: Reason::RateLimited, part: "model" })
+                length.map(|length| Pause { length, reason: Reason::RateLimited, part: "model" })
             }
             // Without a model it was the path that was refused, which says little about other calls.
             Mark::NotPermitted if self.model == 0 => {
@@ -319,15 +319,15 @@ impl Claim {
             Mark::NotPermitted => {
                 let breaker = credential.model_or_new(self.model);
                 let length = self.pause(health, &breaker, REJECTED, None, Reason::Rejected, now_ms);
-                Some(Pause { length, reason: Reason::Rejected, part: "model" })
+                length.map(|length| Pause { length, reason: Reason::Rejected, part: "model" })
             }
             Mark::Exhausted { hint } => {
                 let length = self.pause(health, &credential.breaker, EXHAUSTED, hint, Reason::Exhausted, now_ms);
-                Some(Pause { length, reason: Reason::Exhausted, part: "credential" })
+                length.map(|length| Pause { length, reason: Reason::Exhausted, part: "credential" })
             }
             Mark::Rejected => {
                 let length = self.pause(health, &credential.breaker, REJECTED, None, Reason::Rejected, now_ms);
-                Some(Pause { length, reason: Reason::Rejected, part: "credential" })
+                length.map(|length| Pause { length, reason: Reason::Rejected, part: "credential" })
             }
         }
     }
@@ -340,7 +340,7 @@ impl Claim {
         hint: Option<Duration>,
         reason: Reason,
         now_ms: u64,
-    ) -> Duration {
+    ) -> Option<Duration> {
         // The upstream is there and speaks. What is refused here does not become well by that, nor do its pauses
         // become short again.
         let mut reached = Self { credential_trial: None, model_trial: None, ..self };

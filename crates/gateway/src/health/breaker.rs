@@ -166,15 +166,16 @@ impl Breaker {
         if trial.is_none() && hint.is_none() && !too_many {
             return None;
         }
-        let own = counts.next_pause(health.cooldown, health.max_cooldown);
-        drop(counts);
         if let Some(trial) = trial {
             self.give_back(trial, now_ms);
         }
-        Some(self.open(now_ms, own, hint, Reason::Failures))
+        let own = self.own_pause(&mut counts, now_ms, health.cooldown, health.max_cooldown);
+        let pause = self.open(now_ms, own, hint, Reason::Failures);
+        (!pause.is_zero()).then_some(pause)
     }
 
-    /// The upstream asked for a pause, or will not serve for a reason that does not pass by itself.
+    /// The upstream asked for a pause, or will not serve for a reason that does not pass by itself. Returns how long the
+    /// pause is, unless one runs already and this adds nothing to it.
     pub(crate) fn pause(
         &self,
         now_ms: u64,
@@ -182,9 +183,11 @@ impl Breaker {
         longest: Duration,
         hint: Option<Duration>,
         reason: Reason,
-    ) -> Duration {
-        let own = self.counts.lock().unwrap_or_else(PoisonError::into_inner).next_pause(first, longest);
-        self.open(now_ms, own, hint, reason)
+    ) -> Option<Duration> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.own_pause(&mut counts, now_ms, first, longest);
+        let pause = self.open(now_ms, own, hint, reason);
+        (!pause.is_zero()).then_some(pause)
     }
 
     /// Opens it until something closes it: an active check failed.
@@ -192,9 +195,21 @@ impl Breaker {
         self.open(now_ms, pause, None, Reason::Probe);
     }
 
+    /// The next pause of our own making. Where one runs already there is none: calls that were on their way when it
+    /// began tell nothing new, and many of them at once must not make it as long as can be.
+    fn own_pause(&self, counts: &mut Counts, now_ms: u64, first: Duration, longest: Duration) -> Duration {
+        match self.gate(now_ms) {
+            Gate::Open(..) => Duration::ZERO,
+            Gate::Closed | Gate::HalfOpen => counts.next_pause(first, longest),
+        }
+    }
+
     /// The longest of all pauses wins.
     fn open(&self, now_ms: u64, own: Duration, hint: Option<Duration>, reason: Reason) -> Duration {
         let pause = own.max(hint.unwrap_or_default().min(LONGEST_HINT));
+        if pause.is_zero() {
+            return pause;
+        }
         let until = now_ms + (pause.as_millis() as u64).max(1);
         if self.open_until.fetch_max(until, Ordering::AcqRel) < until {
             self.reason.store(reason as u8, Ordering::Relaxed);
@@ -314,15 +329,32 @@ mod tests {
     #[test]
     fn pauses_double_the_longest_wins_and_hints_are_bounded() {
         let breaker = Breaker::default();
-        let pause = |hint| {
+        let pause = |now_ms, hint| {
             let (first, longest) = (Duration::from_secs(1), Duration::from_secs(4));
-            breaker.pause(0, first, longest, hint, Reason::RateLimited).as_secs()
+            breaker.pause(now_ms, first, longest, hint, Reason::RateLimited).unwrap_or_default().as_secs()
         };
-        assert_eq!([pause(None), pause(None), pause(None), pause(None)], [1, 2, 4, 4]);
-        assert_eq!(pause(Some(Duration::from_secs(30))), 30);
-        assert_eq!(breaker.gate(29_999), Gate::Open(30_000, Reason::RateLimited));
-        pause(None);
-        assert_eq!(breaker.gate(29_999), Gate::Open(30_000, Reason::RateLimited), "the longest wins");
-        assert_eq!(pause(Some(Duration::from_secs(365 * 86_400))), 3600, "a year is an hour");
+        assert_eq!([0, 1_000, 3_000, 7_000].map(|now_ms| pause(now_ms, None)), [1, 2, 4, 4]);
+        assert_eq!(pause(11_000, Some(Duration::from_secs(30))), 30);
+        assert_eq!(breaker.gate(40_999), Gate::Open(41_000, Reason::RateLimited));
+        pause(12_000, Some(Duration::from_secs(2)));
+        assert_eq!(breaker.gate(40_999), Gate::Open(41_000, Reason::RateLimited), "the longest wins");
+        assert_eq!(pause(12_000, Some(Duration::from_secs(365 * 86_400))), 3600, "a year is an hour");
+    }
+
+    #[test]
+    fn many_calls_that_fail_at_once_make_one_pause_and_not_the_longest() {
+        let breaker = Breaker::default();
+        for _ in 0..50 {
+            breaker.failed(0, &health(), None, None);
+        }
+        assert_eq!(breaker.gate(1), Gate::Open(5_000, Reason::Failures));
+        let trial = breaker.take_trial(5_000).unwrap();
+        assert_eq!(breaker.failed(5_000, &health(), Some(trial), None), Some(Duration::from_secs(10)), "the second");
+
+        let limited = Breaker::default();
+        for _ in 0..50 {
+            limited.pause(0, Duration::from_secs(1), Duration::from_secs(60), None, Reason::RateLimited);
+        }
+        assert_eq!(limited.gate(1), Gate::Open(1_000, Reason::RateLimited));
     }
 }
