@@ -1,6 +1,7 @@
 //! How entries lie in a segment, one after the other:
 //!
 //! ```text
+//! marker  4 bytes  where a frame begins, should what is before it be damaged
 //! length  u32 LE   of kind and payload
 //! check   u32 LE   CRC-32 (IEEE 802.3) of kind and payload
 //! kind    u8       1: a record, 2: bodies
@@ -10,7 +11,9 @@
 //! A process that is killed leaves at most one torn frame at the end of a segment.
 
 /// Length of what precedes kind and payload.
-pub const HEAD: usize = 8;
+pub const HEAD: usize = 12;
+/// Not UTF-8, so that no text looks like it.
+const MARKER: [u8; 4] = [0xf5, b'A', b'I', 0xf6];
 /// Longest frame: bodies of a call are cut long before.
 pub const LONGEST: usize = 64 << 20;
 
@@ -46,13 +49,14 @@ impl Kind {
 /// Appends a frame whose payload is what `write` appends.
 pub fn append(bytes: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
     let start = bytes.len();
-    bytes.extend_from_slice(&[0; HEAD]);
+    bytes.extend_from_slice(&MARKER);
+    bytes.extend_from_slice(&[0; HEAD - MARKER.len()]);
     bytes.push(kind.byte());
     write(bytes);
     let length = (bytes.len() - start - HEAD) as u32;
     let check = crc32fast::hash(&bytes[start + HEAD..]);
-    bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    bytes[start + 4..start + HEAD].copy_from_slice(&check.to_le_bytes());
+    bytes[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
+    bytes[start + 8..start + HEAD].copy_from_slice(&check.to_le_bytes());
 }
 
 /// What stands at the beginning of some bytes of a segment.
@@ -76,7 +80,10 @@ pub enum Next<'bytes> {
 /// Reads the frame that `bytes` begin with.
 #[must_use]
 pub fn next(bytes: &[u8]) -> Next<'_> {
-    let (Some(length), Some(check)) = (word(bytes, 0), word(bytes, 4)) else { return Next::Unfinished };
+    if !MARKER.starts_with(&bytes[..bytes.len().min(MARKER.len())]) {
+        return Next::Damaged;
+    }
+    let (Some(length), Some(check)) = (word(bytes, 4), word(bytes, 8)) else { return Next::Unfinished };
     let length = length as usize;
     if length == 0 || length > LONGEST {
         return Next::Damaged;
@@ -91,7 +98,9 @@ pub fn next(bytes: &[u8]) -> Next<'_> {
 /// How many damaged bytes stand before the next whole frame; `None` if there is none in `bytes`.
 #[must_use]
 pub fn resynchronise(bytes: &[u8]) -> Option<usize> {
-    (1..bytes.len().saturating_sub(HEAD)).find(|at| matches!(next(&bytes[*at..]), Next::Frame { .. }))
+    memchr::memmem::find_iter(bytes.get(1..)?, &MARKER)
+        .map(|at| at + 1)
+        .find(|at| matches!(next(&bytes[*at..]), Next::Frame { .. }))
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

@@ -1,7 +1,7 @@
 //! What a sink is: something that takes batches, and knows how far it has come.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 
 use crate::batch::Batch;
 use crate::position::Position;
@@ -15,8 +15,28 @@ pub trait Sink: Send + 'static {
     /// write, and again after a failed one.
     fn resume(&mut self) -> impl Future<Output = Result<Option<Position>, SinkError>>;
 
-    /// Takes all of `batch` and remembers `batch.position` with it, or takes nothing.
+    /// Takes all of `batch` and remembers `batch.position` with it, or takes nothing. A sink that gathers batches
+    /// remembers later, and says with [`Self::committed`] how far it did; when it fails, what [`Self::resume`] then
+    /// answers may lie before this batch.
     fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<(), SinkError>>;
+
+    /// Called about once a second while there is nothing to read, for what is due by time. After an error
+    /// [`Self::resume`] is asked again, as after a failed write.
+    fn idle(&mut self) -> impl Future<Output = Result<(), SinkError>> {
+        ready(Ok(()))
+    }
+
+    /// Called once when the process ends, after the last write: what was gathered is finished. What an error leaves
+    /// unfinished comes again after the next start.
+    fn finish(&mut self) -> impl Future<Output = Result<(), SinkError>> {
+        ready(Ok(()))
+    }
+
+    /// What lies before this position it never needs again, so the journal may delete it. `None`, the default, is the
+    /// position of the last successful write.
+    fn committed(&self) -> Option<&Position> {
+        None
+    }
 
     /// How much it likes at once.
     fn appetite(&self) -> Appetite {
