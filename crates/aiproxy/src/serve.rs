@@ -1,8 +1,8 @@
 //! `aiproxy serve`: everything is made in order, run, and taken down in the opposite order.
 //!
 //! ```text
-//! config → logging → admin token → records → sockets → workers → signals and reload
-//! SIGTERM, SIGINT   unready → stop accepting → finish calls (deadline) → write records → exit 0
+//! config → logging → admin token → ledger → sockets → workers → sinks → signals and reload
+//! SIGTERM, SIGINT   unready → stop accepting → finish calls (deadline) → last writes of the sinks → exit 0
 //! SIGHUP            read the config again
 //! SIGUSR2           start a successor on the same sockets; once it is ready, as SIGTERM
 //! ```
@@ -89,13 +89,12 @@ pub(crate) fn run_with(
     }
     let system = &snapshot.system;
     let admin_token = AdminToken::find_or_make(system, environment("AIPROXY_ADMIN_TOKEN"))?;
-    let (records, record_writer) = record_log::start(&system.log, &system.data_dir)
-        .context("the record file cannot be opened (system.log.file)")?;
     let certificate = match &system.tls {
         Some(files) => Some(ServerCertificate::load(files).context("system.tls")?),
         None => None,
     };
     let worker_count = options.workers.unwrap_or_else(cores).max(1);
+    let ledger = Ledger::open(system, &snapshot.prices, worker_count);
     let mut bound = listeners::inherited(system.admin_listen)?;
     if bound.is_empty() {
         bound = listeners::bind_all(&system.listen, system.admin_listen, worker_count)?;

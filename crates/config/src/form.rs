@@ -5,8 +5,10 @@
 
 mod channel;
 mod health;
+mod ledger;
 mod limits;
 mod log;
+mod prices;
 mod rate;
 mod rules;
 mod shape;
@@ -19,16 +21,21 @@ use serde::Deserialize;
 
 pub use channel::{ChannelForm, CredentialForm, EndpointForm, HeadersForm, KindForm, TimeoutsForm, UpstreamTlsForm};
 pub use health::{HealthForm, ProbeForm, ProbeKindForm};
-pub use limits::{LimitsForm, QuotaForm, QuotaPeriod, QuotaUnit};
-pub use log::{LogFileChoice, LogFileForm, LogForm};
+pub use ledger::{
+    CaptureChoice, CaptureForm, ClientAbortChoice, ClientAbortForm, ClientAbortPolicy, JournalForm, OnJournalFullForm,
+    RetentionChoice, RetentionForm,
+};
+pub use limits::{LimitsForm, QuotaForm, QuotaPeriodForm, QuotaUnitForm};
+pub use log::{
+    LogFileChoice, LogFileForm, LogForm, ParquetChoice, ParquetForm, S3Form, WebhookChoice, WebhookEntry, WebhookForm,
+};
+pub use prices::{Money, PriceForm, PricesForm, TierForm};
 pub use rate::{BadCredentialsForm, RateForm, RateLimitForm, RetryBudgetForm};
 pub use rules::{ModelEntry, ModelsForm};
 pub use shape::{Any, OneOrMany, Pairs, Switch, Switchable};
-pub use system::{
-    AdminForm, ClientAbort, ClientTimeoutsForm, LogLevel, OpenStats, SecretsForm, ServerTlsForm, SystemForm,
-};
-pub use text::{BaseUrl, Listen, Network, Size, Span, Timestamp, UrlPath};
-pub use user::{GroupForm, ProxyKeyForm, UserForm};
+pub use system::{AdminForm, ClientTimeoutsForm, LogLevel, OpenStats, SecretsForm, ServerTlsForm, SystemForm};
+pub use text::{BaseUrl, Listen, Network, Size, Span, SpanOrOff, Timestamp, UrlPath};
+pub use user::{DepartmentForm, GroupForm, ProxyKeyForm, UserForm};
 
 pub(crate) use text::check_format;
 
@@ -46,6 +53,8 @@ pub struct ConfigForm {
     pub channels: Pairs<ChannelForm>,
     /// Users managed together, by id.
     pub groups: Pairs<GroupForm>,
+    /// Limits and quotas of departments, by the name that users have as their `department`.
+    pub departments: Pairs<DepartmentForm>,
     /// Settings of the process.
     pub system: SystemForm,
 }

@@ -7,7 +7,7 @@ use crate::problem::Problems;
 use crate::schema_check::unknown_field;
 use crate::tree::{Mark, Node, Place, Value};
 
-const SECTIONS: [&str; 4] = ["users", "channels", "groups", "system"];
+const SECTIONS: [&str; 5] = ["users", "channels", "groups", "departments", "system"];
 
 /// Top-level fields of the older AIProxy's JSON files.
 const OLDER_SECTIONS: [&str; 2] = ["api_keys", "api_key_mappings"];
@@ -60,6 +60,6 @@ pub(crate) fn merge(trees: Vec<(u16, Node)>, problems: &mut Problems) -> Option<
         problems.error_at(Mark { line: 0, column: 0, ..start }, format!("the config is empty; {HOW_TO_START}"));
         return None;
     }
-    let [users, channels, groups, system] = builders.map(MapBuilder::finish);
-    Some(Sections { users, channels, groups, system })
+    let [users, channels, groups, departments, system] = builders.map(MapBuilder::finish);
+    Some(Sections { users, channels, groups, departments, system })
 }

@@ -8,25 +8,11 @@ use crate::tree::{Node, Place, Value};
 /// Fields without effect yet, and the value that describes what happens anyway and so deserves no warning.
 /// `*` stands for any id, `[]` for any item.
 const NOT_ENFORCED: &[(&str, &str)] = &[
-    ("users.*.quotas", ""),
-    ("users.*.proxy_keys.[].quotas", ""),
-    ("groups.*.quotas", ""),
     ("channels.*.websocket_url", ""),
     ("channels.*.websocket_endpoints", ""),
     ("channels.*.supports_websocket", "false"),
-    ("channels.*.quotas", ""),
-    ("channels.*.capture", "false"),
-    ("system.client_abort", "cancel"),
-    ("system.open_stats", "off"),
-    ("system.timezone", "UTC"),
-    ("system.database", ""),
     ("system.redis", ""),
-    ("system.retention", ""),
-    ("system.prices", ""),
     ("system.secrets", ""),
-    ("system.log.database", "false"),
-    ("system.log.webhook", "false"),
-    ("system.log.parquet", "false"),
 ];
 
 /// Fields of older files that are read and ignored for good.

@@ -128,26 +128,33 @@ fn accepts_type(schema: &Json, node: &Node) -> bool {
 
 fn check_text(text: &str, fitting: &[&Json]) -> Result<(), String> {
     let mut words = Vec::new();
+    let mut formats = Vec::new();
     for schema in fitting {
+        let known = words.len();
         words.extend(schema.get("const").and_then(Json::as_str));
         words.extend(schema.get("enum").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str));
+        match schema.get("format").and_then(Json::as_str) {
+            Some(format) => formats.push(format),
+            None if words.len() == known => return Ok(()),
+            None => {}
+        }
     }
     if words.contains(&text) {
         return Ok(());
     }
-    if !words.is_empty() {
-        let suggestion = suggestion(text, words, "write one of");
-        return Err(format!("`{}` is not known here{suggestion}", shown(text)));
-    }
-    let formats = fitting.iter().filter_map(|schema| schema.get("format").and_then(Json::as_str));
-    let mut result = Ok(());
+    let mut error = None;
     for format in formats {
-        result = check_format(format, text);
-        if result.is_ok() {
-            break;
+        match check_format(format, text) {
+            Ok(()) => return Ok(()),
+            Err(message) => error = Some(message),
         }
     }
-    result
+    match error {
+        Some(message) if words.is_empty() => Err(message),
+        // A word beside a syntax of its own: there is no more than one of either in our forms.
+        Some(message) => Err(format!("{message}, or `{}`", words.join("`, `"))),
+        None => Err(format!("`{}` is not known here{}", shown(text), suggestion(text, words, "write one of"))),
+    }
 }
 
 fn check_number(node: &Node, schema: &Json) -> Result<(), String> {

@@ -10,11 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_core::Secret;
+use aiproxy_llm::prices::PriceTable;
 use ipnet::IpNet;
 
+mod ledger;
 mod system;
 
-pub use system::{BadCredentials, ClientTimeouts, Log, LogFile, Rate, RateLimit, RetryBudget, ServerTls, System};
+pub use ledger::{
+    Capture, ClientAbort, Database, DatabaseKind, Drain, Journal, Log, LogFile, OnJournalFull, Parquet, Quota,
+    QuotaPeriod, QuotaUnit, Retention, S3, Webhook,
+};
+pub use system::{BadCredentials, ClientTimeouts, Rate, RateLimit, RetryBudget, ServerTls, System};
 
 /// SHA-256 of a proxy key. Keys are found by this digest, so that looking one up takes the same time whatever it is.
 pub type KeyDigest = [u8; 32];
@@ -57,6 +63,8 @@ pub struct Snapshot {
     pub limited: Vec<Limited>,
     /// Settings of the process.
     pub system: System,
+    /// What calls cost. Default: the shipped table.
+    pub prices: Arc<PriceTable>,
 }
 
 /// Whether an entity may be used. Anything but `active` refuses the call.
@@ -68,20 +76,22 @@ pub enum Status {
     Disabled,
 }
 
-/// Something with limits of its own. What was used of them is counted under `scope` and `id`, so that a reload that
-/// changes the limits does not start the count anew.
+/// Something with limits or quotas of its own. What was used of them is counted under `scope` and `id`, so that a reload
+/// that changes them does not start the count anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limited {
     /// What kind of thing it is.
     pub scope: Scope,
     /// Its id; for a credential `channel/credential`.
     pub id: Box<str>,
-    /// How fast it may be used. At least one limit is set.
+    /// How fast it may be used. At least one limit is set, or there is a quota.
     pub limits: Limits,
+    /// How much of it may be used in a period. At most one for each unit, period and softness.
+    pub quotas: Box<[Quota]>,
 }
 
-/// What a limit belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What a limit or a quota belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// A proxy key.
     Key,
@@ -89,10 +99,26 @@ pub enum Scope {
     User,
     /// A group: all its members together.
     Group,
+    /// A department: all its users together.
+    Department,
     /// A channel: all its credentials together.
     Channel,
     /// One credential of a channel.
     Credential,
+}
+
+impl Scope {
+    /// As said in records, events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::User => "user",
+            Self::Group => "group",
+            Self::Department => "department",
+            Self::Channel => "channel",
+            Self::Credential => "credential",
+        }
+    }
 }
 
 /// How fast calls may come. `None` does not limit; 0 never occurs.
@@ -115,6 +141,8 @@ pub struct User {
     pub name: Box<str>,
     /// Department, for attribution; empty if none.
     pub department: Box<str>,
+    /// Ids of the groups the user belongs to, in the order written, without repeats.
+    pub groups: Box<[Box<str>]>,
     /// Whether the user may call at all.
     pub status: Status,
     /// Allowed channels in the order written: the user's own and those of the user's groups, without repeats.
@@ -123,7 +151,8 @@ pub struct User {
     pub models: Box<[Box<str>]>,
     /// Allowed client networks; empty means any. A call must satisfy the user's, every group's and the key's list.
     pub ip_allow: Box<[Box<[IpNet]>]>,
-    /// Indices into [`Snapshot::limited`]: the user's own limits first, then those of the user's groups.
+    /// Indices into [`Snapshot::limited`]: the user's own limits first, then those of the user's groups, then those of
+    /// the user's department.
     pub limited: Box<[u32]>,
 }
 
@@ -149,6 +178,8 @@ pub struct ProxyKey {
     pub failover: bool,
     /// Index into [`Snapshot::limited`], if the key has limits of its own.
     pub limited: Option<u32>,
+    /// Which bodies of its calls are stored; `None` leaves it to the channel.
+    pub capture: Option<Capture>,
 }
 
 /// What kind of API an upstream speaks; decides where the credential goes and where its OpenAI-compatible root is.
@@ -170,6 +201,22 @@ pub enum Kind {
     Bedrock,
     /// Anything else: the credential is sent as a bearer token and paths are kept.
     Custom,
+}
+
+impl Kind {
+    /// As written in the config; also the family of its prices.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Dashscope => "dashscope",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Vertex => "vertex",
+            Self::Azure => "azure",
+            Self::Bedrock => "bedrock",
+            Self::Custom => "custom",
+        }
+    }
 }
 
 /// One upstream account.
@@ -214,6 +261,8 @@ pub struct Channel {
     pub affinity: bool,
     /// Index into [`Snapshot::limited`], if the channel has limits of its own.
     pub limited: Option<u32>,
+    /// Which bodies of its calls are stored where the key does not say. `None`: none.
+    pub capture: Option<Capture>,
     /// Headers written to the upstream, after all others. Values may be secret.
     pub headers_set: Box<[(Box<str>, Secret)]>,
     /// Headers not sent to the upstream, lower case.

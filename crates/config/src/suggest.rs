@@ -20,7 +20,7 @@ pub(crate) fn suggestion<'name>(
 }
 
 /// The candidate most like `written`, if any is like it at all.
-fn nearest<'name>(written: &str, candidates: impl IntoIterator<Item = &'name str>) -> Option<&'name str> {
+pub(crate) fn nearest<'name>(written: &str, candidates: impl IntoIterator<Item = &'name str>) -> Option<&'name str> {
     const LONGEST: usize = 64;
     const ALIKE: f64 = 0.6;
     if written.len() > LONGEST {

@@ -1,4 +1,4 @@
-//! The two kinds of URL a config holds: where an upstream is, and which proxy leads there.
+//! The kinds of URL a config holds: where an upstream is, which proxy leads there, and where records are sent to.
 //!
 //! Messages never repeat the URL: user info and query may be secret.
 
@@ -80,8 +80,26 @@ pub(crate) fn outbound_proxy(text: &str) -> Result<OutboundProxy, String> {
     Ok(OutboundProxy { scheme, host, port, credential })
 }
 
+/// Checks where something is sent to: `http://` or `https://`, with user info and query if need be.
+pub(crate) fn check_address(text: &str) -> Result<(), String> {
+    let scheme_and_rest = text
+        .split_once("://")
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
+    let Some((_, rest)) = scheme_and_rest else {
+        return Err("a URL here starts with `https://` or `http://`".to_owned());
+    };
+    if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a URL has only visible ASCII characters; others are written as %XX".to_owned());
+    }
+    if rest.contains('#') {
+        return Err("a URL here has no fragment (`#…`)".to_owned());
+    }
+    let authority = rest.find(['/', '?']).map_or(rest, |end| &rest[..end]);
+    host_and_port(authority.rsplit_once('@').map_or(authority, |(_, host)| host)).map(drop)
+}
+
 /// Splits and checks `host`, `host:port`, `[v6]`, `[v6]:port`.
-fn host_and_port(authority: &str) -> Result<(Box<str>, Option<u16>), String> {
+pub(crate) fn host_and_port(authority: &str) -> Result<(Box<str>, Option<u16>), String> {
     let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((address, after))) => {
             address.parse::<Ipv6Addr>().map_err(|_| "no IPv6 address stands between the brackets".to_owned())?;

@@ -12,6 +12,11 @@ impl RecordId {
         Self(uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid())
     }
 
+    /// Its 16 bytes, in the order of the text.
+    pub fn bytes(&self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
     /// Writes the usual 36 characters into `buffer` and returns them.
     pub fn encode<'buffer>(&self, buffer: &'buffer mut [u8; 36]) -> &'buffer str {
         self.0.hyphenated().encode_lower(buffer)

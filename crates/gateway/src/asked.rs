@@ -56,6 +56,7 @@ pub(crate) fn demand(route: &Route<'_>, method: &Method, prepared: &PreparedBody
         input_tokens: (received / BYTES_PER_TOKEN).min(MOST_RESERVED),
         most_output_tokens,
         uses_tokens: *method == Method::POST && route.model_place() != ModelPlace::Nowhere,
+        ..Demand::default()
     }
 }
 

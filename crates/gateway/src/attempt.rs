@@ -137,6 +137,8 @@ fn note(
         status,
         ms: now.saturating_duration_since(started).as_millis() as u64,
         why,
+        usage: None,
+        cost: None,
     });
     result
 }

@@ -1,8 +1,8 @@
 //! The response body on its way to the client: read from the upstream when the client's side asks for more, metered as
 //! it passes, never gathered.
 //!
-//! The record travels in here. However the body ends (read to the end, broken off by the upstream, dropped because the
-//! client left) it is dropped once, and that closes the call.
+//! The record travels in here. It is closed before the last byte goes out, so that a call whose end a client saw is in
+//! the ledger; or when the body is dropped, because the client left or the upstream broke off.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,8 +17,10 @@ use aiproxy_llm::usage::UsageSource;
 use aiproxy_llm::work::WorkIds;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
 
 use crate::answer::Rest;
+use crate::drain::{self, Place};
 use crate::health::{Claim, Mark};
 use crate::metering::Metering;
 use crate::record::{End, OpenRecord, bounded};
@@ -30,21 +32,27 @@ use crate::verdict::{Outcome, Terms, verdict};
 
 /// The body of every response.
 pub enum GatewayBody {
-    /// Made here, whole.
-    Fixed {
-        /// Empty once it was taken.
-        data: Bytes,
-        /// Closed when the body is dropped.
-        record: Option<OpenRecord>,
-    },
+    /// Made here, whole; empty once it was taken.
+    Fixed(Bytes),
+    /// Made elsewhere, while it is sent.
+    Streamed(mpsc::Receiver<io::Result<Bytes>>),
     /// Passing through from an upstream.
-    Passing(Box<Egress>),
+    Passing(Passing),
 }
 
+/// A body passing through, until its client leaves.
+pub struct Passing(Option<Box<Egress>>);
+
 impl GatewayBody {
-    /// A body made here.
+    /// A body made here. It ends the call of `record`, if it belongs to one.
     pub fn fixed(data: Bytes, record: Option<OpenRecord>) -> Self {
-        Self::Fixed { data, record }
+        drop(record);
+        Self::Fixed(data)
+    }
+
+    /// A body that passes through.
+    pub(crate) fn passing(egress: Egress) -> Self {
+        Self::Passing(Passing(Some(Box::new(egress))))
     }
 }
 
@@ -74,7 +82,10 @@ pub struct Egress {
     worker: Arc<Worker>,
     /// Reported at the end.
     claim: Option<Claim>,
+    /// What the meter says about the upstream, if it saw an error.
+    told: Option<Mark>,
     record: OpenRecord,
+    is_closed: bool,
 }
 
 /// What is changed in a body on its way.
@@ -167,7 +178,9 @@ impl Egress {
             timer: parts.timer,
             worker: parts.worker,
             claim: parts.claim,
+            told: None,
             record: parts.record,
+            is_closed: false,
         };
         parts.held.into_iter().for_each(|data| egress.pass(data));
         match parts.rest {
@@ -186,6 +199,13 @@ impl Egress {
         loop {
             if let Some(data) = self.ready.pop_front() {
                 self.record.response_bytes += data.len() as u64;
+                if self.ready.is_empty() && self.is_over() {
+                    if !self.ended {
+                        // The client was told that this is all.
+                        self.record.end = End::Complete;
+                    }
+                    self.close();
+                }
                 return Poll::Ready(Some(Ok(data)));
             }
             if self.failed.is_some() {
@@ -195,9 +215,13 @@ impl Egress {
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
+                self.close();
                 return Poll::Ready(self.failed.take().map(Err));
             }
-            let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
+            let Some(upstream) = &mut self.upstream else {
+                self.close();
+                return Poll::Ready(None);
+            };
             match upstream.poll_piece(context) {
                 Poll::Ready(Ok(Piece::Data(data))) => {
                     self.timer.enter(Phase::Idle);
@@ -223,21 +247,63 @@ impl Egress {
         }
     }
 
-    fn pass(&mut self, data: Bytes) {
-        if data.is_empty() {
-            return;
+    /// Reads a piece that nobody gets, for its usage. False if it was the last.
+    pub(crate) fn poll_unseen(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        let Some(upstream) = &mut self.upstream else { return Poll::Ready(false) };
+        let piece = match upstream.poll_piece(context) {
+            Poll::Ready(Ok(piece)) => piece,
+            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Pending => return self.timer.poll(context).map(|_| false),
+        };
+        self.timer.enter(Phase::Idle);
+        let (data, is_last) = match piece {
+            Piece::Data(data) => (data, false),
+            Piece::Last(data, connection) => {
+                if let Some(connection) = connection {
+                    self.worker.pool.put(connection);
+                }
+                (data, true)
+            }
+        };
+        self.look_at(&data);
+        if is_last {
+            self.upstream = None;
         }
+        Poll::Ready(!is_last)
+    }
+
+    /// Closes the call with this end.
+    pub(crate) fn leave(&mut self, end: End) {
+        if !self.is_closed {
+            self.record.end = end;
+        }
+        self.close();
+    }
+
+    /// Whether the client left before the end, and the rest may tell what was used.
+    fn is_abandoned(&self) -> bool {
+        !self.is_closed && !self.ended && self.upstream.is_some() && self.metering.is_some()
+    }
+
+    fn look_at(&mut self, data: &Bytes) {
         if let Some(metering) = &mut self.metering {
-            metering.feed(&data);
+            metering.feed(data);
         }
         if let Some(ids) = &mut self.work_ids {
             let known = ids.ids().len();
-            ids.feed(&data);
+            ids.feed(data);
             // At once: a client may ask for what a stream makes while that still runs.
             if ids.ids().len() > known {
                 self.worker.gateway.works.remember(ids.ids(), &self.record);
             }
         }
+    }
+
+    fn pass(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.look_at(&data);
         match &mut self.edits {
             None => self.ready.push_back(data),
             Some(edits) => edits.push(data, &mut self.ready),
@@ -287,25 +353,41 @@ impl Egress {
     }
 }
 
-impl Drop for Egress {
-    fn drop(&mut self) {
-        let mut mark = match self.record.end {
-            End::Complete => Mark::Healthy,
-            End::UpstreamError | End::Timeout => Mark::Failure { hint: None },
-            End::ClientClosed | End::Shutdown => Mark::Unknown,
-        };
-        if let Some(metering) = self.metering.take()
-            && let Some(told) = self.read_meter(metering)
-        {
-            mark = told;
+impl Egress {
+    /// Whether the client has everything with the bytes given out so far: the body has ended, or the event has passed
+    /// that tells the client so.
+    fn is_over(&self) -> bool {
+        let is_stream = self.stream_errors.is_some();
+        let is_terminated = || self.metering.as_ref().is_some_and(|metering| metering.is_terminated());
+        self.failed.is_none() && (self.ended || is_stream && is_terminated())
+    }
+
+    /// Closes the call, once. What the upstream still does is of interest only for its health.
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
+        if let Some(metering) = self.metering.take() {
+            self.told = self.read_meter(metering);
         }
         if let Some(ids) = self.work_ids.take() {
             let ids = ids.finish();
             self.worker.gateway.works.remember(&ids, &self.record);
         }
-        if let Some(claim) = self.claim.take() {
-            self.record.report(claim, mark);
-        }
+        self.record.close();
+    }
+}
+
+impl Drop for Egress {
+    fn drop(&mut self) {
+        self.close();
+        let Some(claim) = self.claim.take() else { return };
+        let mark = self.told.take().unwrap_or(match self.record.end {
+            End::Complete => Mark::Healthy,
+            End::UpstreamError | End::Timeout => Mark::Failure { hint: None },
+            End::ClientClosed | End::Shutdown => Mark::Unknown,
+        });
+        self.record.report(claim, mark);
     }
 }
 
@@ -316,10 +398,13 @@ impl Egress {
         if let Some(model) = metered.model {
             self.record.model_served = Some(bounded(&model));
         }
+        self.record.usage_is_whole = metered.finished;
         if let Some(usage) = metered.usage {
             self.record.usage = Some(usage);
             self.record.usage_source = UsageSource::Provider;
         }
+        self.record.usage_flaw = metered.flaws.first().map(|flaw| flaw.as_str());
+        self.record.delivered_tokens = metered.delivered.output_tokens;
         let error = metered.error?;
         let mark = verdict(&Outcome::ErrorInSuccess(&error), Terms::default()).mark;
         // The bytes arrived whole, but what they say is that the upstream failed. Its words stay out of the record:
@@ -335,29 +420,52 @@ impl Egress {
     }
 }
 
+impl Drop for Passing {
+    /// What is left of an answer whose client is gone is read on, where that is asked for.
+    fn drop(&mut self) {
+        let Some(egress) = self.0.take_if(|egress| egress.is_abandoned()) else { return };
+        let system = &egress.record.snapshot.system;
+        let timeout = system.drain.timeout;
+        if let Some(place) = Place::take(&egress.worker.gateway, system) {
+            let tasks = egress.worker.tasks.clone();
+            tasks.spawn(drain::read_on(egress, place, timeout));
+        }
+    }
+}
+
 impl Body for GatewayBody {
     type Data = Bytes;
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
-            Self::Fixed { data, .. } if data.is_empty() => Poll::Ready(None),
-            Self::Fixed { data, .. } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
-            Self::Passing(egress) => egress.poll_next(context).map(|next| next.map(|result| result.map(Frame::data))),
+            Self::Fixed(data) if data.is_empty() => Poll::Ready(None),
+            Self::Fixed(data) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
+            Self::Streamed(pieces) => pieces.poll_recv(context).map(|next| next.map(|piece| piece.map(Frame::data))),
+            Self::Passing(Passing(Some(egress))) => {
+                egress.poll_next(context).map(|next| next.map(|result| result.map(Frame::data)))
+            }
+            Self::Passing(Passing(None)) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Fixed { data, .. } => data.is_empty(),
-            Self::Passing(egress) => egress.ended && egress.ready.is_empty() && egress.failed.is_none(),
+            Self::Fixed(data) => data.is_empty(),
+            Self::Streamed(_) => false,
+            Self::Passing(Passing(None)) => true,
+            Self::Passing(Passing(Some(egress))) => egress.ended && egress.ready.is_empty() && egress.failed.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Fixed { data, .. } => SizeHint::with_exact(data.len() as u64),
-            Self::Passing(egress) => egress.length.map_or_else(SizeHint::new, SizeHint::with_exact),
+            Self::Fixed(data) => SizeHint::with_exact(data.len() as u64),
+            Self::Streamed(_) => SizeHint::new(),
+            Self::Passing(Passing(egress)) => {
+                let length = egress.as_ref().and_then(|egress| egress.length);
+                length.map_or_else(SizeHint::new, SizeHint::with_exact)
+            }
         }
     }
 }

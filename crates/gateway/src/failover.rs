@@ -39,7 +39,7 @@ pub(crate) struct Accepted {
     pub(crate) has_alias: bool,
     /// Set while the rest of the body may still say something about the upstream.
     pub(crate) claim: Option<Claim>,
-    /// What the call holds of the channel's and the credential's own limits.
+    /// What the call holds of the channel's and the credential's own limits and quotas.
     lease: Option<Box<dyn Lease>>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Failover<'call> {
     record: &'call mut OpenRecord,
     /// The most useful error so far, and how useful it is.
     best: Option<(u8, Spent)>,
-    /// Of the channels' and credentials' own limits that were in the way, the one that is over first.
+    /// Of the channels' and credentials' own limits and quotas that were in the way, the one that is over first.
     full: Option<Exceeded>,
 }
 
@@ -96,6 +96,8 @@ impl<'call> Failover<'call> {
                 Next::Try(target, claim) => (target, claim),
                 Next::Nothing(wait) => return self.give_up(wait),
             };
+            // An attempt before this one may have been made with the same channel's quota.
+            self.record.leases[1] = None;
             let lease = match self.own_limits(&target).await {
                 Ok(lease) => lease,
                 Err(exceeded) => {
@@ -123,6 +125,7 @@ impl<'call> Failover<'call> {
             let mut timer = CallTimer::new(target.channel.timeouts, self.record.started);
             let (result, verdict) = match self.attempt(&target, &mut timer).await {
                 Err(error) => {
+                    self.keep_quotas(lease);
                     let verdict = verdict(&Outcome::Failed(&error), self.terms(&target));
                     (Err(error), verdict)
                 }
@@ -132,7 +135,10 @@ impl<'call> Failover<'call> {
                     let mut accepted = Box::new(Accepted { answer, timer, authority, has_alias, claim: None, lease });
                     match self.judge(plan, &target, &mut accepted).await {
                         Ok(verdict) => (Ok(accepted), verdict),
-                        Err((error, verdict)) => (Err(error), verdict),
+                        Err((error, verdict)) => {
+                            self.keep_quotas(accepted.lease.take());
+                            (Err(error), verdict)
+                        }
                     }
                 }
             };
@@ -164,7 +170,7 @@ impl<'call> Failover<'call> {
         }
     }
 
-    /// Takes what the channel and the credential allow.
+    /// Takes what the limits and quotas of the channel and the credential allow.
     async fn own_limits(&self, target: &Target<'_>) -> Result<Option<Box<dyn Lease>>, Exceeded> {
         match (target.channel.limited, target.credential.limited) {
             (None, None) => Ok(None),
@@ -281,7 +287,7 @@ impl<'call> Failover<'call> {
     fn keep(&mut self, mut spent: Spent, action: Action) {
         let usefulness = match &mut spent {
             Spent::Answered(accepted) => {
-                accepted.lease = None;
+                self.keep_quotas(accepted.lease.take());
                 if let Some(connection) = accepted.answer.take_connection() {
                     self.worker.pool.put(connection);
                 }
@@ -300,9 +306,16 @@ impl<'call> Failover<'call> {
         }
     }
 
+    /// An attempt has failed. Its place is free for others, but if no other attempt follows, it is the one that counts.
+    fn keep_quotas(&mut self, mut lease: Option<Box<dyn Lease>>) {
+        if let Some(lease) = &mut lease {
+            lease.end();
+        }
+        self.record.leases[1] = lease;
+    }
+
     fn keep_shortest(&mut self, exceeded: Exceeded) {
-        let wait = |exceeded: &Exceeded| exceeded.wait.unwrap_or_default();
-        if self.full.as_ref().is_none_or(|full| wait(&exceeded) < wait(full)) {
+        if self.full.as_ref().is_none_or(|full| exceeded.delay() < full.delay()) {
             self.full = Some(exceeded);
         }
     }
@@ -322,7 +335,10 @@ impl<'call> Failover<'call> {
     }
 
     fn accepted(&mut self, mut accepted: Box<Accepted>) -> Box<Accepted> {
-        self.record.leases[1] = accepted.lease.take();
+        // An answer that was kept while others were asked holds nothing any more; what the last of them holds stays.
+        if let Some(lease) = accepted.lease.take() {
+            self.record.leases[1] = Some(lease);
+        }
         accepted
     }
 

@@ -12,13 +12,13 @@
 //! egress    pass through, meter, idle timer                     (in the response body)
 //! ```
 //!
-//! The record opens first, moves into the response body and closes in `Drop`.
+//! The record opens first, moves into the response body and closes before its last byte, or in `Drop`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use aiproxy_config::key_digest;
-use aiproxy_config::snapshot::{ProxyKey, Snapshot};
+use aiproxy_config::snapshot::{ClientAbort, OnJournalFull, ProxyKey, Snapshot};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time;
 use aiproxy_llm::dialect::{Dialect, ModelPlace, Operation, Route, classify};
@@ -34,6 +34,7 @@ use crate::asked;
 use crate::client_address::client_ip;
 use crate::client_body::ClientBody;
 use crate::credential::{self, Presented};
+use crate::drain;
 use crate::egress::GatewayBody;
 use crate::failover::Failover;
 use crate::limits::Demand;
@@ -47,6 +48,7 @@ use crate::request_body;
 use crate::respond::{self, Answered};
 use crate::route::{self, Refusal as NoRoute};
 use crate::server::guard::ConnectionState;
+use crate::server::local;
 use crate::serving::Serving;
 use crate::state::{Gateway, Worker};
 
@@ -61,6 +63,27 @@ pub(crate) async fn serve(
     connection: Arc<ConnectionState>,
 ) -> Response<GatewayBody> {
     let serving = worker.gateway.snapshot();
+    if serving.system.client_abort == ClientAbort::Cancel {
+        return serve_client(worker, serving, peer, request, connection).await;
+    }
+    let dialect = dialect_of(request.method(), request.uri().path());
+    let call = serve_client(worker.clone(), serving, peer, request, connection);
+    // Boxed, for it is rare: a future takes the memory of its longest way.
+    match Box::pin(drain::outlive_client(worker, call)).await {
+        Some(response) => response,
+        // The task was cut off at the end of the process.
+        None => local::refuse(&Refusal::overloaded(), dialect),
+    }
+}
+
+/// The same, as long as its client waits.
+async fn serve_client(
+    worker: Arc<Worker>,
+    serving: Arc<Serving>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+    connection: Arc<ConnectionState>,
+) -> Response<GatewayBody> {
     let (parts, incoming) = request.into_parts();
     let route = ingress(&parts);
     let mut record = open_record(&worker, &serving, peer, &parts, &route);
@@ -124,6 +147,7 @@ async fn call(
     let channels = route::serving(channels, model.as_deref()).map_err(no_route)?;
 
     let demand = asked::demand(route, &parts.method, &prepared, client_body.received());
+    record.demand = demand;
     reserve(serving, &caller_limits, demand, record).await?;
 
     let conversation = if needs.conversation { asked::conversation(&parts.headers, &prepared) } else { None };
@@ -192,6 +216,13 @@ fn open_record(worker: &Worker, serving: &Arc<Serving>, peer: IpAddr, parts: &Pa
         response_bytes: 0,
         usage: None,
         usage_source: UsageSource::None,
+        usage_is_whole: false,
+        usage_flaw: None,
+        demand: Demand::default(),
+        delivered_tokens: 0,
+        cost: None,
+        is_unpriced: false,
+        quota_warning: None,
         snapshot: serving.clone(),
         leases: [None, None],
     };
@@ -202,6 +233,9 @@ fn open_record(worker: &Worker, serving: &Arc<Serving>, peer: IpAddr, parts: &Pa
 fn admit(gateway: &Gateway, serving: &Serving, client_ip: IpAddr) -> Result<(), Refusal> {
     if gateway.calls_in_flight() > serving.system.max_in_flight {
         return Err(Refusal::overloaded());
+    }
+    if serving.system.journal.on_full == OnJournalFull::Refuse && !gateway.sink().has_room() {
+        return Err(Refusal::no_room_for_records());
     }
     gateway.admission.admit(client_ip, &serving.system.rate_limit).map_err(|denied| Refusal::denied(&denied))
 }

@@ -1,8 +1,9 @@
-//! Limits of keys, users, groups, channels and credentials: calls and tokens per minute, calls at once.
+//! Limits of keys, users, groups, departments, channels and credentials: calls and tokens per minute, calls at once; and
+//! how a call takes part of their quotas, which [`crate::quota`] counts.
 //!
-//! A call takes what it needs from all of its limits at once, or nothing. What it took is a [`Lease`]; dropping it
-//! gives the place of a running call back, however the call ended. Tokens are reserved from an estimate and settled to
-//! the provider's numbers.
+//! A call takes what it needs from all of its limits and quotas at once, or nothing. What it took is a [`Lease`];
+//! dropping it gives the place of a running call back, however the call ended. Tokens are reserved from an estimate and
+//! settled to the provider's numbers.
 //!
 //! [`LimitStore`] is where another implementation goes: one that shares its counts with other instances answers
 //! [`Reserving::Waiting`]. The one here, [`ProcessLimits`], counts in this process and never waits.
@@ -17,21 +18,27 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use aiproxy_config::snapshot::{Limited, Scope};
+use aiproxy_config::snapshot::{Limited, QuotaPeriod, QuotaUnit, Scope};
+use aiproxy_ledger::tally::Moment;
+
+use crate::quota::{QuotaMap, Quotas, Reservations};
 
 pub use process::ProcessLimits;
 
 /// Keeps the counts behind all limits. One per process; it outlives every reload.
 pub trait LimitStore: Send + Sync + 'static {
     /// The counters of everything that has limits, in that order. What was counted before under the same scope and id
-    /// goes on being counted.
-    fn resolve(&self, limited: &[Limited]) -> Arc<dyn Limiters>;
+    /// goes on being counted. `quotas` are the counters of the same snapshot's quotas.
+    fn resolve(&self, limited: &[Limited], quotas: &Arc<QuotaMap>) -> Arc<dyn Limiters>;
+
+    /// What was used of all quotas.
+    fn quotas(&self) -> &Arc<Quotas>;
 }
 
 /// The counters that go with one snapshot.
 pub trait Limiters: Send + Sync + 'static {
     /// Takes one call and the tokens of `demand` from each of `indices` (into `Snapshot::limited`): all of it or
-    /// nothing. The first limit that is exceeded is the error.
+    /// nothing. The first limit or quota that is exceeded is the error.
     fn reserve<'call>(&'call self, indices: &'call [u32], demand: Demand) -> Reserving<'call>;
 }
 
@@ -45,6 +52,13 @@ pub struct Demand {
     pub most_output_tokens: Option<u64>,
     /// Whether it uses tokens at all. A list of models does not.
     pub uses_tokens: bool,
+    /// What the prompt and the call itself are expected to cost, in micro-units of the base currency; 0 if unknown.
+    pub cost: i64,
+    /// What a million tokens of the answer cost, in micro-units; 0 if unknown.
+    pub output_cost: i64,
+    /// When the call began, in milliseconds since 1970-01-01 UTC: in these hours, days and months it counts for quotas.
+    /// `None` means now.
+    pub started_unix_ms: Option<u64>,
 }
 
 /// What a call used in the end.
@@ -65,8 +79,13 @@ pub enum Used {
 
 /// What one call holds of its limits. Dropping it ends the call; tokens not settled by then are given back.
 pub trait Lease: Send + Sync {
-    /// Replaces the estimate by the truth.
+    /// Replaces the estimate of limits by the truth. Quotas are settled by [`QuotaMap::settle`].
     fn settle(&mut self, used: Used);
+    /// Ends the call for its limits, as dropping does, but keeps what it holds of quotas: an attempt that failed may be the
+    /// one that its record counts.
+    fn end(&mut self);
+    /// What it holds of quotas.
+    fn reservations(&mut self) -> &mut Reservations;
     /// Gives everything back, as if the call had never come.
     fn refund(self: Box<Self>);
 }
@@ -93,7 +112,7 @@ impl Future for Reserving<'_> {
     }
 }
 
-/// Which limit does not let a call through.
+/// Which limit or quota does not let a call through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exceeded {
     /// Whose limit it is.
@@ -104,11 +123,20 @@ pub struct Exceeded {
     pub limit: u64,
     /// How much of it is left: nothing, or too little for the tokens of this call.
     pub remaining: u64,
-    /// After this time a call like this one would pass, if no other came. `None` for calls at once: nobody knows.
+    /// After this time a call like this one would pass, if no other came. `None` for calls at once: nobody knows. `None`
+    /// as well for a quota that never begins anew.
     pub wait: Option<Duration>,
 }
 
-/// The three limits.
+impl Exceeded {
+    /// Which of several is over first: the one for which this is the least.
+    pub(crate) fn delay(&self) -> Duration {
+        let never = matches!(self.what, What::Quota { is_used_up: true, .. });
+        self.wait.unwrap_or(if never { Duration::MAX } else { Duration::ZERO })
+    }
+}
+
+/// The three limits, and quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// `requests_per_minute`.
@@ -117,4 +145,15 @@ pub enum What {
     Tokens,
     /// `concurrent`.
     Concurrent,
+    /// One of `quotas`.
+    Quota {
+        /// What it counts.
+        unit: QuotaUnit,
+        /// Over which time.
+        per: QuotaPeriod,
+        /// When it begins anew; `None` for a total.
+        resets: Option<Moment>,
+        /// Whether it is used up. If not, running calls hold what is left, and may give some of it back.
+        is_used_up: bool,
+    },
 }

@@ -15,7 +15,14 @@ use crate::serving::Serving;
 use crate::share::Sequence;
 
 /// A small chat.
-const DEMAND: Demand = Demand { input_tokens: 20, most_output_tokens: Some(100), uses_tokens: true };
+const DEMAND: Demand = Demand {
+    input_tokens: 20,
+    most_output_tokens: Some(100),
+    uses_tokens: true,
+    cost: 0,
+    output_cost: 0,
+    started_unix_ms: None,
+};
 
 /// Planning and limits of calls on one snapshot.
 pub struct Planning {

@@ -112,6 +112,18 @@ impl Metering {
         self.broken = fed.is_err();
     }
 
+    /// Whether the event was seen that tells the client that nothing more comes.
+    pub(crate) fn is_terminated(&self) -> bool {
+        let meter = match &self.stage {
+            Stage::Identity(meter) => meter,
+            Stage::Gzip(decoder) => &decoder.get_ref().meter,
+            Stage::Deflate(decoder) => &decoder.get_ref().meter,
+            Stage::Brotli(decoder) => &decoder.get_ref().meter,
+            Stage::Zstd(decoder) => &decoder.get_ref().meter,
+        };
+        meter.as_ref().is_some_and(Meter::is_terminated)
+    }
+
     /// What was seen. Broken coding gives what was read before the break.
     pub(crate) fn finish(mut self) -> Metered {
         let meter = match &mut self.stage {

@@ -1,7 +1,9 @@
-//! The record of one call: opened first, moved along with the call, closed in `Drop`.
+//! The record of one call: opened first, moved along with the call, closed once.
 //!
-//! Whatever happens to a call, its record is dropped exactly once, and then it is handed to the sink. A record nobody
-//! set an end on was dropped because the client went away; that is what its default says.
+//! It is closed right before the call's last byte is sent on, or in `Drop` where there is no such moment. Closing it
+//! settles what the call holds, prices what it used and hands it to the sink, which has it in the journal when that
+//! returns: so a call whose end a client saw is in the ledger, whatever happens next. A record nobody set an end on was
+//! dropped because the client went away; that is what its default says.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,16 +11,17 @@ use std::sync::Arc;
 use aiproxy_config::snapshot::{ProxyKey, User};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time::{self, Instant};
+use aiproxy_ledger::entry::UNPRICED;
+use aiproxy_ledger::{Entry, EntryAttempt};
 use aiproxy_llm::dialect::Dialect;
+use aiproxy_llm::prices::Cost;
 use aiproxy_llm::usage::{Usage, UsageSource};
 use http::Method;
 
 use crate::health::{Claim, Mark};
-use crate::limits::{Lease, Used};
+use crate::limits::{Demand, Lease, Used};
 use crate::serving::Serving;
 use crate::state::Gateway;
-
-mod json;
 
 /// Longest path, model or error text kept in a record.
 const TEXT_LIMIT: usize = 512;
@@ -36,6 +39,19 @@ pub enum End {
     Timeout,
     /// The gateway was told to stop and the grace period ran out.
     Shutdown,
+}
+
+impl End {
+    /// As records name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientClosed => "client_closed",
+            Self::UpstreamError => "upstream_error",
+            Self::Timeout => "timeout",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// A channel and one of its credentials, as indices into the record's snapshot.
@@ -58,9 +74,13 @@ pub struct Attempt {
     pub ms: u64,
     /// Why it failed; absent where it did not.
     pub why: Option<Box<str>>,
+    /// What it used although it failed.
+    pub usage: Option<Usage>,
+    /// What that cost, in micro-units of the base currency.
+    pub cost: Option<i64>,
 }
 
-/// Everything known of one call. The field names are those of the JSON line.
+/// Everything known of one call. The field names are those of the public record.
 pub struct Record {
     /// Id of the record; also the response's `x-request-id`.
     pub id: RecordId,
@@ -106,10 +126,24 @@ pub struct Record {
     pub request_bytes: u64,
     /// Body bytes to the client.
     pub response_bytes: u64,
-    /// The provider's own numbers.
+    /// What was used.
     pub usage: Option<Usage>,
-    /// Where they come from.
+    /// Where the numbers come from.
     pub usage_source: UsageSource,
+    /// Whether the answer came to its proper end, so that the provider's numbers are the last ones.
+    pub usage_is_whole: bool,
+    /// Why a number of the provider's was refused.
+    pub usage_flaw: Option<&'static str>,
+    /// What the call may use as far as its request tells: for an estimate, should the provider not say.
+    pub demand: Demand,
+    /// Tokens of the answer that passed by, estimated.
+    pub delivered_tokens: u64,
+    /// What it cost, in micro-units of the base currency, with all attempts; `None` while it is unknown.
+    pub cost: Option<i64>,
+    /// Whether something was used that has no price.
+    pub is_unpriced: bool,
+    /// Which soft quota is used up, as the response says.
+    pub quota_warning: Option<Box<str>>,
     /// Keeps what the record borrows from alive, and the whole call on one snapshot.
     pub snapshot: Arc<Serving>,
     /// What the call holds of its limits: its caller's, and those of the channel and credential that serve it.
@@ -125,11 +159,6 @@ impl Record {
     /// From the head to the upstream's first byte, in microseconds.
     pub fn first_byte_us(&self) -> Option<u64> {
         self.first_byte.map(|first| first.saturating_duration_since(self.started).as_micros() as u64)
-    }
-
-    /// Appends the record as one line of JSON.
-    pub fn write_json(&self, line: &mut Vec<u8>) {
-        json::write(self, line);
     }
 
     /// The user, once known.
@@ -148,12 +177,125 @@ impl Record {
     fn used(&self) -> Used {
         match &self.usage {
             Some(usage) => Used::Tokens { input: usage.input.unwrap_or(0), output: usage.output.unwrap_or(0) },
-            // Somebody began to answer, so somebody may have used tokens.
-            None if (200..300).contains(&self.status) => Used::Unknown,
-            // Somebody was asked, and nobody waited for the answer.
-            None if self.place.is_some() && matches!(self.end, End::ClientClosed | End::Timeout) => Used::Unknown,
+            None if self.may_have_used() => Used::Unknown,
             None => Used::Nothing,
         }
+    }
+
+    /// Whether an upstream may have worked for this call.
+    fn may_have_used(&self) -> bool {
+        // Somebody began to answer; or somebody was asked, and nobody waited for the answer.
+        (200..300).contains(&self.status)
+            || (self.place.is_some() && matches!(self.end, End::ClientClosed | End::Timeout | End::Shutdown))
+    }
+
+    /// Whether it counts as a request of its quotas: it was not refused.
+    fn is_counted(&self) -> bool {
+        !self.attempts.is_empty() || (self.error_code.is_none() && (200..300).contains(&self.status))
+    }
+
+    /// Where the provider's own numbers are missing, or are those of a beginning, an estimate stands in.
+    fn complete_usage(&mut self) {
+        if !self.demand.uses_tokens || !self.may_have_used() {
+            return;
+        }
+        let is_whole = self.usage_is_whole || self.end == End::Complete;
+        match &mut self.usage {
+            Some(_) if is_whole => {}
+            // A stream that was cut has told its input and perhaps a first count of its output.
+            Some(usage) => {
+                if usage.output.is_none_or(|output| output < self.delivered_tokens) {
+                    usage.output = Some(self.delivered_tokens);
+                    self.usage_source = UsageSource::Estimated;
+                }
+            }
+            None => {
+                let (input, output) = (self.demand.input_tokens, self.delivered_tokens);
+                if input > 0 || output > 0 {
+                    self.usage = Some(Usage { input: Some(input), output: Some(output), ..Usage::default() });
+                    self.usage_source = UsageSource::Estimated;
+                }
+            }
+        }
+    }
+
+    /// What everything that was used costs.
+    fn price(&mut self) {
+        let mut cost = self.attempts.iter().filter_map(|attempt| attempt.cost).fold(0_i64, i64::saturating_add);
+        let mut is_priced = cost > 0;
+        if let Some(place) = self.place
+            && (self.usage.is_some() || (200..300).contains(&self.status) && self.demand.uses_tokens)
+        {
+            let channel = &self.snapshot.channels[place.channel];
+            let served = self.model_served.as_deref().or(self.real_model.as_deref());
+            let model = served.or(self.model_asked.as_deref()).unwrap_or_default();
+            match self.snapshot.prices.price(&channel.id, channel.kind.as_str(), model, self.usage.as_ref()) {
+                Cost::Priced(price) => {
+                    cost = cost.saturating_add(price);
+                    is_priced = true;
+                }
+                Cost::Unpriced => self.is_unpriced = true,
+            }
+        }
+        self.cost = (is_priced && !self.is_unpriced).then_some(cost);
+    }
+
+    /// Calls `take` with the record as the ledger keeps it.
+    fn with_entry(&self, take: impl FnOnce(&Entry<'_>)) {
+        let client_ip = self.client_ip.to_string();
+        let user = self.user();
+        let attempts = self.attempts.iter().map(|attempt| {
+            let (channel_id, credential_id) = self.place(attempt.place);
+            EntryAttempt {
+                channel_id,
+                credential_id,
+                status: attempt.status,
+                ms: attempt.ms,
+                why: attempt.why.as_deref(),
+                usage: attempt.usage,
+                cost: attempt.cost,
+            }
+        });
+        let price_version = match (self.is_unpriced, self.cost) {
+            (true, _) => Some(UNPRICED),
+            (false, Some(_)) => Some(self.snapshot.prices.version()),
+            (false, None) => None,
+        };
+        take(&Entry {
+            id: self.id.bytes(),
+            started_unix_ms: self.started_unix_ms,
+            duration_us: self.duration_us(),
+            first_byte_us: self.first_byte_us(),
+            user_id: user.map(|user| &*user.id),
+            department: user.map(|user| &*user.department).filter(|department| !department.is_empty()),
+            groups: user.map(|user| user.groups.iter().map(|group| &**group).collect()).unwrap_or_default(),
+            key_id: self.key.as_deref().map(|key| &*key.id),
+            relay_token_id: None,
+            client_ip: &client_ip,
+            method: self.method.as_str(),
+            path: &self.path,
+            endpoint: self.endpoint,
+            dialect: self.dialect.as_str(),
+            protocol: self.protocol,
+            channel_id: self.channel_id(),
+            credential_id: self.credential_id(),
+            model_asked: self.model_asked.as_deref(),
+            model_served: self.model_served(),
+            attempts: attempts.collect(),
+            status: self.status,
+            error_code: self.error_code,
+            upstream_request_id: self.upstream_request_id.as_deref(),
+            end: self.end.as_str(),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            usage: self.usage,
+            usage_source: self.usage_source.as_str(),
+            usage_flaw: self.usage_flaw,
+            cost: self.cost,
+            price_version,
+            cache: "off",
+            counted: self.is_counted(),
+        });
     }
 
     /// The channel used last.
@@ -181,17 +323,42 @@ pub fn bounded(text: &str) -> Box<str> {
     text[..end].into()
 }
 
-/// A record on its way. Dropping it closes the call: it is counted out and its record goes to the sink.
+/// A record on its way. Dropping it closes it.
 pub struct OpenRecord {
     gateway: Arc<Gateway>,
     record: Box<Record>,
+    is_closed: bool,
 }
 
 impl OpenRecord {
     /// Counts a call in.
     pub fn open(gateway: Arc<Gateway>, record: Record) -> Self {
         gateway.call_opened();
-        Self { gateway, record: Box::new(record) }
+        Self { gateway, record: Box::new(record), is_closed: false }
+    }
+
+    /// Closes the call: what it holds is settled, what it used is priced, it is counted out and its record goes to the
+    /// sink. Only the first time; nothing that happens to the record later is seen by anybody.
+    pub fn close(&mut self) {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return;
+        }
+        let record = &mut *self.record;
+        if record.end == End::ClientClosed && self.gateway.is_cutting_off() {
+            record.end = End::Shutdown;
+        }
+        if record.status == 0 && record.end == End::ClientClosed {
+            // What nginx and the predecessors write for a client that left before an answer.
+            record.status = 499;
+        }
+        record.complete_usage();
+        record.price();
+        let used = record.used();
+        for lease in record.leases.iter_mut().flatten() {
+            lease.settle(used);
+        }
+        record.leases = [None, None];
+        record.with_entry(|entry| self.gateway.call_closed(entry));
     }
 
     /// Tells the breakers what the call taught about its upstream.
@@ -223,18 +390,6 @@ impl std::ops::DerefMut for OpenRecord {
 
 impl Drop for OpenRecord {
     fn drop(&mut self) {
-        if self.record.end == End::ClientClosed && self.gateway.is_cutting_off() {
-            self.record.end = End::Shutdown;
-        }
-        if self.record.status == 0 && self.record.end == End::ClientClosed {
-            // What nginx and the predecessors write for a client that left before an answer.
-            self.record.status = 499;
-        }
-        let used = self.record.used();
-        for lease in self.record.leases.iter_mut().flatten() {
-            lease.settle(used);
-        }
-        self.record.leases = [None, None];
-        self.gateway.call_closed(&self.record);
+        self.close();
     }
 }

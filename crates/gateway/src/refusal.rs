@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use aiproxy_config::snapshot::Scope;
+use aiproxy_config::snapshot::{QuotaPeriod, QuotaUnit, Scope};
 use aiproxy_llm::dialect::Dialect;
 use aiproxy_llm::error::envelope;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use crate::admission::Denied;
 use crate::egress::GatewayBody;
 use crate::health::Reason;
 use crate::limits::{Exceeded, What};
+use crate::quota::say_amount;
 use crate::record::{End, OpenRecord, bounded};
 use crate::upstream::error::{ClientBodyError, Failure, Phase};
 
@@ -137,12 +138,13 @@ impl Refusal {
         refusal
     }
 
-    /// A limit of the caller's, or of the only channel or credential that could serve the call.
+    /// A limit or a quota of the caller's, or of the only channel or credential that could serve the call.
     pub fn limited(exceeded: &Exceeded) -> Self {
         let whose = match exceeded.scope {
             Scope::Key => "this proxy key",
             Scope::User => "this user",
             Scope::Group => "this user's group",
+            Scope::Department => "this user's department",
             Scope::Channel | Scope::Credential => "the channel",
         };
         let wait = exceeded.wait.map_or(1, seconds);
@@ -158,9 +160,35 @@ impl Refusal {
             What::Tokens => {
                 ("rate_limited", format!("Too many tokens: {whose} may use {limit} per minute. Try again in {wait} s."))
             }
+            What::Quota { .. } => return Self::quota(exceeded, whose),
         };
         let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, code, message).retry_after(wait);
         refusal.limit = Some(*exceeded);
+        refusal
+    }
+
+    /// A quota that is used up, or whose rest running calls hold. Only of the second more may be left in a moment.
+    fn quota(exceeded: &Exceeded, whose: &str) -> Self {
+        let What::Quota { unit, per, resets, is_used_up } = exceeded.what else { return Self::overloaded() };
+        let amount = say_amount(unit, exceeded.limit);
+        let may = match unit {
+            QuotaUnit::Requests => format!("make {amount} calls"),
+            QuotaUnit::Tokens => format!("use {amount} tokens"),
+            QuotaUnit::Cost => format!("spend {amount}"),
+        };
+        let per = match per {
+            QuotaPeriod::Total => "in total".to_owned(),
+            per => format!("per {}", per.as_str()),
+        };
+        let then = match (is_used_up, resets) {
+            (false, _) => "The rest is held by calls that are running. Try again in a moment.".to_owned(),
+            (true, Some(moment)) => format!("That is used up until {moment}."),
+            (true, None) => "That is used up. Ask your administrator for more.".to_owned(),
+        };
+        let message = format!("Quota exceeded: {whose} may {may} {per}. {then}");
+        let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", message);
+        refusal.retry_after = exceeded.wait.map(seconds);
+        refusal.never_retry = is_used_up;
         refusal
     }
 
@@ -191,6 +219,12 @@ impl Refusal {
     pub fn overloaded() -> Self {
         let message = "The gateway is overloaded. Try again in a moment.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message).retry_after(1)
+    }
+
+    /// No place is left to keep a record of the call (`on_journal_full: refuse`).
+    pub fn no_room_for_records() -> Self {
+        let message = "The gateway cannot keep a record of this call: its disk is full. Tell your administrator.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message).retry_after(10)
     }
 
     /// What was wrong with the caller's body.
@@ -288,6 +322,8 @@ fn rate_limit_headers(headers: &mut HeaderMap, exceeded: &Exceeded) {
         What::Concurrent => {
             ["x-ratelimit-limit-concurrent", "x-ratelimit-remaining-concurrent", "x-ratelimit-reset-concurrent"]
         }
+        // SDKs take these for limits of a minute.
+        What::Quota { .. } => return,
     };
     headers.insert(limit, HeaderValue::from(exceeded.limit));
     headers.insert(remaining, HeaderValue::from(exceeded.remaining));

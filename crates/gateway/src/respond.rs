@@ -101,7 +101,7 @@ pub(crate) fn upstreams(
         claim,
         record,
     };
-    let mut response = Response::new(GatewayBody::Passing(Box::new(Egress::new(parts))));
+    let mut response = Response::new(GatewayBody::passing(Egress::new(parts)));
     *response.status_mut() = head.status;
     *response.headers_mut() = returned;
     response

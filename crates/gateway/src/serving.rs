@@ -9,6 +9,7 @@ use aiproxy_config::snapshot::Snapshot;
 
 use crate::health::HealthMap;
 use crate::limits::{LimitStore, Limiters};
+use crate::quota::QuotaMap;
 
 /// What is in force.
 pub struct Serving {
@@ -18,14 +19,17 @@ pub struct Serving {
     pub(crate) health: HealthMap,
     /// What was used of each limit, by the snapshot's indices.
     pub(crate) limits: Arc<dyn Limiters>,
+    /// What was used of each quota, by the snapshot's indices.
+    pub(crate) quotas: Arc<QuotaMap>,
 }
 
 impl Serving {
     /// `snapshot` with the state that `before` had of the same things.
     pub(crate) fn new(snapshot: Snapshot, before: Option<&Self>, limits: &dyn LimitStore) -> Self {
         let health = HealthMap::carry_over(&snapshot, before.map(|before| (&before.snapshot, &before.health)));
-        let limits = limits.resolve(&snapshot.limited);
-        Self { snapshot, health, limits }
+        let quotas = Arc::new(limits.quotas().resolve(&snapshot));
+        let limits = limits.resolve(&snapshot.limited, &quotas);
+        Self { snapshot, health, limits, quotas }
     }
 }
 

@@ -1,27 +1,41 @@
 //! What all workers share: the current snapshot, counters, whether the gateway is draining, where records go.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use aiproxy_config::snapshot::{KeyDigest, Snapshot};
+use aiproxy_core::tasks::Tasks;
 use aiproxy_core::time::{self, Instant};
+use aiproxy_ledger::Entry;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::admission::Admission;
+use crate::drain::Drains;
 use crate::limits::{LimitStore, ProcessLimits};
 use crate::model_list::ModelLists;
-use crate::record::Record;
 use crate::retry_budget::RetryBudget;
+use crate::server::local::AdminPaths;
 use crate::serving::Serving;
 use crate::share::Sequence;
 use crate::upstream::connect::Dial;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::works::Works;
 
-/// Takes finished records. Must not block: it runs on the data path.
+/// Takes finished records. Must not wait: it runs on the data path.
 pub trait RecordSink: Send + Sync + 'static {
-    /// Takes one record; called exactly once per call.
-    fn emit(&self, record: &Record);
+    /// Takes one record; called exactly once per call, before its last byte is sent on. When it returns the record is
+    /// kept.
+    fn emit(&self, entry: &Entry<'_>);
+
+    /// Whether another record can be kept. If not, calls are refused where the config says so.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// What is wrong with keeping records and writing them on, in sentences; empty if nothing is.
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// State of the process that every worker sees.
@@ -36,12 +50,18 @@ pub struct Gateway {
     pub(crate) works: Works,
     /// What providers said they have.
     pub(crate) model_lists: ModelLists,
+    /// Calls that are read on although their client left.
+    pub(crate) drains: Drains,
     config_problem: ArcSwapOption<String>,
     sink: Arc<dyn RecordSink>,
     dialer: Arc<dyn Dial>,
     admin_token: KeyDigest,
+    admin_paths: OnceLock<Arc<dyn AdminPaths>>,
     started: Instant,
     reloads: AtomicUsize,
+    /// On the wall clock; 0 before the first.
+    last_reload_unix_ms: AtomicU64,
+    workers: Mutex<Vec<Weak<Worker>>>,
     calls_in_flight: AtomicUsize,
     connections: AtomicUsize,
     draining: AtomicBool,
@@ -64,12 +84,16 @@ impl Gateway {
             retry_budget: RetryBudget::default(),
             works: Works::default(),
             model_lists: ModelLists::default(),
+            drains: Drains::default(),
             config_problem: ArcSwapOption::empty(),
             sink,
             dialer,
             admin_token,
+            admin_paths: OnceLock::new(),
             started: time::now(),
             reloads: AtomicUsize::new(0),
+            last_reload_unix_ms: AtomicU64::new(0),
+            workers: Mutex::default(),
             calls_in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -90,6 +114,7 @@ impl Gateway {
         self.serving.store(Arc::new(Serving::new(snapshot, Some(&before), &*self.limits)));
         self.config_problem.store(None);
         self.reloads.fetch_add(1, Ordering::Relaxed);
+        self.last_reload_unix_ms.store(time::unix_ms(), Ordering::Relaxed);
         before
     }
 
@@ -106,6 +131,17 @@ impl Gateway {
     /// How often the config was replaced since the start.
     pub fn reloads(&self) -> usize {
         self.reloads.load(Ordering::Relaxed)
+    }
+
+    /// When it was replaced last, in milliseconds since 1970-01-01 UTC.
+    pub(crate) fn last_reload_unix_ms(&self) -> Option<u64> {
+        Some(self.last_reload_unix_ms.load(Ordering::Relaxed)).filter(|moment| *moment > 0)
+    }
+
+    /// The workers that run.
+    pub(crate) fn workers(&self) -> Vec<Arc<Worker>> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// When the gateway started.
@@ -126,6 +162,17 @@ impl Gateway {
     /// Whether `digest` is that of the admin token. Digests are compared, so the time tells nothing about the token.
     pub fn is_admin(&self, digest: &KeyDigest) -> bool {
         *digest == self.admin_token
+    }
+
+    /// Who answers administrators; told once, before the first request.
+    pub fn set_admin_paths(&self, paths: Arc<dyn AdminPaths>) {
+        // A second one is a mistake of the wiring, and the first stays.
+        self.admin_paths.set(paths).ok();
+    }
+
+    /// Who answers administrators.
+    pub fn admin_paths(&self) -> Option<Arc<dyn AdminPaths>> {
+        self.admin_paths.get().cloned()
     }
 
     /// Opens streams to upstreams.
@@ -177,9 +224,14 @@ impl Gateway {
         self.calls_in_flight.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn call_closed(&self, record: &Record) {
+    pub(crate) fn call_closed(&self, entry: &Entry<'_>) {
+        self.sink.emit(entry);
         self.calls_in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.sink.emit(record);
+    }
+
+    /// Where finished records go.
+    pub fn sink(&self) -> &dyn RecordSink {
+        &*self.sink
     }
 }
 
@@ -191,11 +243,18 @@ pub struct Worker {
     pub pool: Pool,
     /// Shares calls among channels, credentials and endpoints.
     pub(crate) sequence: Sequence,
+    /// Connections, and calls that outlive theirs.
+    pub tasks: Tasks,
 }
 
 impl Worker {
     /// A worker with an empty pool.
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
-        Arc::new(Self { gateway, pool: Pool::new(PoolLimits::default()), sequence: Sequence::new() })
+        let worker = Arc::new(Self { gateway, pool: Pool::new(PoolLimits::default()), sequence: Sequence::new(), tasks: Tasks::new() });
+        let mut workers = worker.gateway.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|known| known.strong_count() > 0);
+        workers.push(Arc::downgrade(&worker));
+        drop(workers);
+        worker
     }
 }

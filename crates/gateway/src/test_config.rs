@@ -11,6 +11,7 @@ pub(crate) fn caller() -> (User, ProxyKey) {
         id: "user1".into(),
         name: "".into(),
         department: "".into(),
+        groups: Box::default(),
         status: Status::Active,
         channels: Box::new([0]),
         models: Box::default(),
@@ -27,6 +28,7 @@ pub(crate) fn caller() -> (User, ProxyKey) {
         ip_allow: Box::default(),
         failover: false,
         limited: None,
+        capture: None,
     };
     (user, key)
 }
@@ -72,6 +74,7 @@ pub(crate) fn channel(kind: Kind, base: &str) -> Channel {
         health: Some(Health::default()),
         affinity: false,
         limited: None,
+        capture: None,
         headers_set: Box::default(),
         headers_remove: Box::default(),
         user_agent: None,

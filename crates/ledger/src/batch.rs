@@ -96,13 +96,19 @@ impl Batch {
 
     /// Everything in it, in order. What cannot be decoded (a later version wrote it) is left out.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.items_with_segment().map(|(_, item)| item)
+    }
+
+    /// The same, each with the number of the segment it stands in.
+    pub fn items_with_segment(&self) -> impl Iterator<Item = (u64, Item<'_>)> {
         self.frames.iter().filter_map(|frame| {
             let payload = &self.bytes[frame.range.clone()];
-            match frame.kind {
+            let item = match frame.kind {
                 Kind::Record => Entry::decode(payload).ok().map(Item::Record),
                 Kind::Bodies => Bodies::decode(payload).ok().map(Item::Bodies),
                 Kind::Unknown(_) => None,
-            }
+            };
+            item.map(|item| (frame.segment, item))
         })
     }
 

@@ -21,9 +21,11 @@ use aiproxy_core::time::{self, Instant};
 use crate::entry::{Bodies, Entry};
 use crate::frame::{self, Kind};
 
+mod extent;
 mod keeper;
 mod numbers;
 
+pub use extent::Extent;
 pub use keeper::Keeper;
 
 /// How long after a failure the disk is tried again.
@@ -57,6 +59,8 @@ pub struct Journal {
     memory_bytes: AtomicUsize,
     /// Bytes appended since the start: tells a reader that there is something new.
     appended: AtomicU64,
+    /// Records among them.
+    records: AtomicU64,
     lost: AtomicU64,
     /// Why the disk takes nothing, while it does not.
     trouble: Mutex<Option<String>>,
@@ -79,6 +83,10 @@ impl MemorySegment {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         bytes[start..bytes.len().min(start.saturating_add(most))].to_vec()
+    }
+
+    fn length(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 }
 
@@ -130,6 +138,7 @@ impl Journal {
             memory: Mutex::default(),
             memory_bytes: AtomicUsize::new(0),
             appended: AtomicU64::new(0),
+            records: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             trouble: Mutex::default(),
             has_trouble: AtomicBool::new(false),
@@ -142,7 +151,11 @@ impl Journal {
 
     /// Appends the record of a finished call. False if it is lost: the disk takes nothing and the memory is full.
     pub fn append_record(&self, entry: &Entry<'_>) -> bool {
-        self.append(Kind::Record, |bytes| entry.encode(bytes))
+        let taken = self.append(Kind::Record, |bytes| entry.encode(bytes));
+        if taken {
+            self.records.fetch_add(1, Ordering::Release);
+        }
+        taken
     }
 
     /// Appends the bodies of a call.
@@ -299,6 +312,22 @@ impl Journal {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.options.directory
+    }
+
+    /// A name for this journal that stays the same: cursors that are kept elsewhere, in a database that several
+    /// instances share, go by it. Without a directory it is a new one each time.
+    #[must_use]
+    pub fn instance(&self) -> String {
+        let path = self.options.directory.join("instance");
+        let known = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<uuid::Uuid>().ok());
+        let instance = known.unwrap_or_else(|| {
+            let new = uuid::Uuid::now_v7();
+            if let Err(error) = fs::write(&path, format!("{new}\n")) {
+                self.disk_fails(&error);
+            }
+            new
+        });
+        instance.to_string()
     }
 
     /// Bytes appended since the start.

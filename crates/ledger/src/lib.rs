@@ -14,10 +14,19 @@
 //! It knows nothing of HTTP, of how calls are served, or of tables.
 
 pub mod batch;
+pub mod capture;
+pub mod cursor_file;
 pub mod entry;
 pub mod frame;
+pub mod journal;
+mod json;
+pub mod live;
 pub mod position;
+pub mod reader;
+pub mod runner;
 pub mod sink;
+pub mod sinks;
+pub mod tally;
 
 pub use batch::{Batch, Item};
 pub use entry::{Bodies, Body, Entry, EntryAttempt};

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::dialect::{Dialect, Operation};
+use crate::estimate::prompt_tokens;
 use crate::json_scan::{Capture, JsonScan, Path, ScanStatus};
 use crate::meter::{HideUsageChunk, Meter, MeterError, MeterKind, Metered, RenameModel, Start, StreamStart};
 use crate::peek::{FormPeek, PeekedBody, PeekedForm, RequestPeek, apply_edits, model_edit, usage_injection};
@@ -264,12 +265,24 @@ pub fn meter(input: &[u8]) {
     }
 }
 
+/// The estimate of a prompt: cut anywhere.
+pub fn estimate(input: &[u8]) {
+    let (data, pieces) = cut(input);
+    assert_eq!(prompt_tokens([data]), prompt_tokens(pieces), "cut elsewhere");
+}
+
 fn meter_pieces(dialect: Dialect, operation: Operation, kind: MeterKind, pieces: &[&[u8]]) -> Metered {
     let mut meter = Meter::new(dialect, operation, kind);
+    let mut at_the_end = None;
     for piece in pieces {
         meter.feed(piece);
+        if kind == MeterKind::Sse && meter.is_terminated() && at_the_end.is_none() {
+            at_the_end = Some(meter.snapshot());
+        }
     }
-    meter.finish()
+    let metered = meter.finish();
+    assert!(at_the_end.is_none_or(|at_the_end| at_the_end == metered), "nothing changes behind the terminator");
+    metered
 }
 
 fn hide_pieces(pieces: &[&[u8]]) -> (Vec<u8>, u64) {

@@ -1,7 +1,12 @@
 //! Reads what a call consumed, which model served it and whether it ended well, from the response bytes passing by.
 //! It changes nothing and keeps only the last usage report and at most one event cut by a chunk's end. It works in the
 //! *upstream's* dialect, on decoded bytes, and knows nothing of prices or of who pays.
+//!
+//! Two ends are told apart. A response is *finished* once its substance is whole: a finish reason counts. It is
+//! *terminated* once its client needs no further byte, because the event that closes the stream has passed with its
+//! blank line, on which every SDK acts. The usage report comes before that or inside it, in every dialect.
 
+mod delivered;
 mod fault;
 mod form;
 mod gauge;
@@ -14,9 +19,11 @@ use crate::json_scan::{JsonScan, ScanStatus};
 use crate::sse::SseDecoder;
 use crate::usage::{Usage, UsageFlaw};
 
+use delivered::DeliveredText;
 use form::Form;
 use gauge::Gauge;
 
+pub use delivered::Delivered;
 pub use fault::MeterError;
 pub use hide::HideUsageChunk;
 pub use rename::RenameModel;
@@ -58,6 +65,8 @@ impl MeterKind {
 pub struct Metered {
     /// The provider's own numbers.
     pub usage: Option<Usage>,
+    /// What came, whether the provider counted it or not.
+    pub delivered: Delivered,
     /// The model that the provider says served the call.
     pub model: Option<String>,
     /// An error object, seen in a 200 or in the stream.
@@ -85,6 +94,7 @@ enum Framing {
 pub struct Meter {
     framing: Framing,
     gauge: Gauge,
+    text: DeliveredText,
 }
 
 impl Meter {
@@ -98,21 +108,45 @@ impl Meter {
             MeterKind::JsonArray => Framing::Array(JsonScan::new(form.paths()).per_element()),
             MeterKind::Other => Framing::Other,
         };
-        Self { framing, gauge: Gauge::new(form) }
+        Self { framing, gauge: Gauge::new(form), text: DeliveredText::new(form, operation, kind) }
     }
 
-    /// Takes the next bytes of the response.
+    /// Takes the next bytes of the response. Events behind the one that terminates a stream are ignored.
     pub fn feed(&mut self, chunk: &[u8]) {
-        let Self { framing, gauge } = self;
+        let Self { framing, gauge, text } = self;
         match framing {
-            Framing::Json(scan) => scan.feed(chunk),
-            Framing::Sse(decoder, scan) => decoder.feed(chunk, |event| gauge.observe_event(event, scan)),
-            Framing::Array(scan) => scan.feed_elements(chunk, |captures| gauge.observe_element(captures)),
+            Framing::Json(scan) => {
+                text.feed_document(chunk);
+                scan.feed(chunk);
+            }
+            Framing::Sse(decoder, scan) => decoder.feed(chunk, |event| gauge.observe_event(event, scan, text)),
+            Framing::Array(scan) => {
+                text.feed_document(chunk);
+                scan.feed_elements(chunk, |captures| gauge.observe_element(captures));
+            }
             Framing::Other => {}
         }
     }
 
-    /// The terminal event was seen, or the document is whole: what follows is of no interest.
+    /// Whether the client has everything it waits for, so that the call may be closed with [`Self::finish`] and what
+    /// still comes be left unread. Events of a stream that come later would not change the result.
+    ///
+    /// - A JSON document or array: its last bracket has come.
+    /// - An event stream: the blank line has come behind `[DONE]`, `message_stop`, `response.completed`, `.incomplete`
+    ///   or `.failed`, `message-end`, the completion of an image, a sound or a transcript, or an error that stands
+    ///   alone. A blank line of a lone CR, which nobody sends, is known to be one only with the byte after it.
+    /// - Gemini's and DashScope's streams end with their body: never, but for an error.
+    /// - What is not read: never.
+    #[must_use]
+    pub fn is_terminated(&self) -> bool {
+        match &self.framing {
+            Framing::Json(scan) | Framing::Array(scan) => scan.status() == ScanStatus::Complete,
+            Framing::Sse(..) => self.gauge.is_terminated(),
+            Framing::Other => false,
+        }
+    }
+
+    /// The substance is whole: a finish reason or the terminal event was seen, or the document is complete.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match &self.framing {
@@ -122,10 +156,16 @@ impl Meter {
         }
     }
 
-    /// The sum of what was seen. To be called once, when the response has ended, well or not.
+    /// What [`Self::finish`] would say if the response ended here; for looking in between, not for every chunk.
+    #[must_use]
+    pub fn snapshot(&self) -> Metered {
+        self.clone().finish()
+    }
+
+    /// The sum of what was seen. To be called once, when the response has ended, well or not, or is terminated.
     #[must_use]
     pub fn finish(mut self) -> Metered {
-        let Self { framing, gauge } = &mut self;
+        let Self { framing, gauge, text } = &mut self;
         let finished = match framing {
             Framing::Json(scan) => {
                 if scan.root_offset().is_some() {
@@ -134,12 +174,13 @@ impl Meter {
                 scan.status() == ScanStatus::Complete
             }
             Framing::Sse(decoder, scan) => {
-                decoder.finish(|event| gauge.observe_event(event, scan));
+                decoder.finish(|event| gauge.observe_event(event, scan, text));
                 gauge.is_finished()
             }
             Framing::Array(scan) => scan.status() == ScanStatus::Complete,
             Framing::Other => true,
         };
-        self.gauge.finish(finished)
+        let delivered = self.text.delivered();
+        self.gauge.finish(finished, delivered)
     }
 }

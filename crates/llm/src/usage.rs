@@ -1,5 +1,6 @@
 //! What a call consumed, in one shape for every provider, and how each provider's own report is read into it. Only the
-//! provider's numbers: nothing is estimated here, and nothing is priced.
+//! provider's numbers: nothing is estimated here, and nothing is priced. A number that cannot be true is left out and
+//! remembered as a flaw; the others stay.
 
 mod count;
 mod providers;
@@ -62,6 +63,13 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The usage of a call whose provider reported none, as [`crate::estimate`] has it. It belongs to
+    /// [`UsageSource::Estimated`].
+    #[must_use]
+    pub fn estimated(input: u64, output: u64) -> Self {
+        Self { input: Some(input), output: Some(output), ..Self::default() }
+    }
+
     /// Nothing at all was reported.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -164,7 +172,7 @@ pub fn parse_overlaid(form: UsageForm, raw: &[u8], later: Option<&[u8]>) -> Usag
         fields.overlay(&wire::read(later, &mut flaws));
     }
     let mut reader = count::Reader::new(flaws);
-    let usage = match form {
+    let mut usage = match form {
         UsageForm::Openai => providers::openai(&fields, &mut reader),
         UsageForm::Anthropic => providers::anthropic(&fields, &mut reader),
         UsageForm::Gemini => providers::gemini(&fields, &mut reader),
@@ -172,5 +180,21 @@ pub fn parse_overlaid(form: UsageForm, raw: &[u8], later: Option<&[u8]>) -> Usag
         UsageForm::Cohere => providers::cohere(&fields, &mut reader),
         UsageForm::Bedrock => providers::bedrock(&fields, &mut reader),
     };
+    refuse_impossible_parts(&mut usage, form, &mut reader);
     UsageReport { usage: (!usage.is_empty()).then_some(usage), flaws: reader.into_flaws() }
+}
+
+/// A part cannot be more than its whole: prices would count the rest as less than nothing.
+fn refuse_impossible_parts(usage: &mut Usage, form: UsageForm, reader: &mut count::Reader) {
+    usage.cached = reader.part(usage.cached, None, usage.input);
+    usage.cache_write = reader.part(usage.cache_write, usage.cached, usage.input);
+    usage.cache_write_long = reader.part(usage.cache_write_long, None, usage.cache_write);
+    usage.reasoning = reader.part(usage.reasoning, None, usage.output);
+    // DashScope's audio models count sound outside of the input.
+    if form != UsageForm::Dashscope {
+        usage.audio_input = reader.part(usage.audio_input, None, usage.input);
+        usage.image_input = reader.part(usage.image_input, usage.audio_input, usage.input);
+        usage.audio_output = reader.part(usage.audio_output, None, usage.output);
+        usage.image_output = reader.part(usage.image_output, usage.audio_output, usage.output);
+    }
 }

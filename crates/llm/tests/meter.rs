@@ -317,3 +317,113 @@ fn the_framing_is_told_by_the_content_type() {
     assert_eq!(of(Operation::Speech, "audio/mpeg"), MeterKind::Other);
     assert_eq!(of(Operation::Speech, ""), MeterKind::Other);
 }
+
+#[test]
+fn numbers_that_cannot_be_are_refused_and_the_others_kept() {
+    use UsageFlaw::{Absurd, Inconsistent, Negative, NotACount, Unreadable};
+    use aiproxy_llm::usage::{UsageForm, parse};
+    let output = |output| Usage { output: Some(output), ..Usage::default() };
+    for (raw, expected, flaws) in [
+        (r#"{"prompt_tokens":-1,"completion_tokens":7}"#, Some(output(7)), vec![Negative]),
+        (r#"{"prompt_tokens":1.5,"completion_tokens":7}"#, Some(output(7)), vec![NotACount]),
+        (r#"{"prompt_tokens":"NaN","completion_tokens":7}"#, Some(output(7)), vec![NotACount]),
+        (r#"{"prompt_tokens":"5","completion_tokens":7}"#, Some(output(7)), vec![NotACount]),
+        (r#"{"prompt_tokens":true,"completion_tokens":7}"#, Some(output(7)), vec![NotACount]),
+        (r#"{"prompt_tokens":1000000000001,"completion_tokens":7}"#, Some(output(7)), vec![Absurd]),
+        (r#"{"prompt_tokens":18446744073709551621,"completion_tokens":7}"#, Some(output(7)), vec![Absurd]),
+        (r#"{"prompt_tokens":1e300,"completion_tokens":7}"#, Some(output(7)), vec![Absurd]),
+        (r#"{"prompt_tokens":NaN,"completion_tokens":7}"#, None, vec![Unreadable]),
+        (r#"{"prompt_tokens":null,"completion_tokens":null}"#, None, vec![]),
+        (r#"{"prompt_tokens":0,"completion_tokens":0}"#, Some(tokens(0, 0)), vec![]),
+        (
+            r#"{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":6},"completion_tokens_details":{"reasoning_tokens":8}}"#,
+            Some(tokens(5, 7)),
+            vec![Inconsistent],
+        ),
+        (
+            r#"{"prompt_tokens":5,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":5,"cache_write_tokens":1}}"#,
+            Some(Usage { cached: Some(5), ..tokens(5, 7) }),
+            vec![Inconsistent],
+        ),
+    ] {
+        let report = parse(UsageForm::Openai, raw.as_bytes());
+        assert_eq!((report.usage, report.flaws), (expected, flaws), "{raw}");
+    }
+    let largest = br#"{"input_tokens":1000000000000,"cache_read_input_tokens":1000000000000,"output_tokens":1}"#;
+    let report = parse(UsageForm::Anthropic, largest);
+    assert_eq!((report.usage.unwrap().input, report.flaws), (None, vec![Absurd]), "a sum may be absurd too");
+    let longer =
+        br#"{"input_tokens":1,"cache_creation_input_tokens":2,"cache_creation":{"ephemeral_1h_input_tokens":3}}"#;
+    let report = parse(UsageForm::Anthropic, longer);
+    let expected = Usage { input: Some(3), cache_write: Some(2), ..Usage::default() };
+    assert_eq!((report.usage, report.flaws), (Some(expected), vec![Inconsistent]));
+    let sound = br#"{"input_tokens":33,"output_tokens":10,"audio_tokens":85}"#;
+    let report = parse(UsageForm::Dashscope, sound);
+    assert_eq!((report.usage, report.flaws), (Some(Usage { audio_input: Some(85), ..tokens(33, 10) }), vec![]));
+}
+
+#[test]
+fn the_total_tells_what_was_counted_apart() {
+    use aiproxy_llm::usage::{UsageForm, parse};
+    let of = |raw: &str| parse(UsageForm::Openai, raw.as_bytes());
+    let reasoned = of(
+        r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":333,"completion_tokens_details":{"reasoning_tokens":292}}"#,
+    );
+    assert_eq!(reasoned.usage, Some(Usage { reasoning: Some(292), ..tokens(32, 301) }), "as xAI counts");
+    let cached = of(
+        r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":105,"prompt_tokens_details":{"cached_tokens":90}}"#,
+    );
+    assert_eq!(cached.usage, Some(Usage { cached: Some(90), ..tokens(100, 5) }));
+    assert!(reasoned.flaws.is_empty() && cached.flaws.is_empty());
+    let inside = of(
+        r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,"prompt_tokens_details":{"cached_tokens":90},"completion_tokens_details":{"reasoning_tokens":40}}"#,
+    );
+    assert_eq!(
+        inside.usage,
+        Some(Usage { cached: Some(90), reasoning: Some(40), ..tokens(100, 50) }),
+        "as OpenAI counts"
+    );
+}
+
+#[test]
+fn reports_that_grow_are_not_summed() {
+    let gemini = |prompt: u64, candidates: u64| {
+        format!(
+            "data: {{\"usageMetadata\":{{\"promptTokenCount\":{prompt},\"candidatesTokenCount\":{candidates}}}}}\r\n\r\n"
+        )
+    };
+    let body = [gemini(8, 1), gemini(8, 5), gemini(8, 9)].concat();
+    assert_eq!(stream(Dialect::Gemini, Operation::StreamGenerateContent, &body).usage, Some(tokens(8, 9)));
+    let dashscope = |output: u64| {
+        format!(
+            "data:{{\"output\":{{}},\"usage\":{{\"input_tokens\":9,\"output_tokens\":{output},\"total_tokens\":{}}}}}\n\n",
+            9 + output
+        )
+    };
+    let body = [dashscope(1), dashscope(2), dashscope(7)].concat();
+    assert_eq!(stream(Dialect::Dashscope, Operation::DashscopeGeneration, &body).usage, Some(tokens(9, 7)));
+    let message = |output: u64| {
+        format!(
+            "event: message_delta\ndata: {{\"type\":\"message_delta\",\"usage\":{{\"output_tokens\":{output}}}}}\n\n"
+        )
+    };
+    let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":12,\"output_tokens\":1}}}\n\n";
+    let body = [start, &message(3), &message(6)].concat();
+    assert_eq!(stream(Dialect::Anthropic, Operation::Messages, &body).usage, Some(tokens(12, 6)));
+    let chat = |output: u64| {
+        format!("data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":4,\"completion_tokens\":{output}}}}}\n\n")
+    };
+    let body = [chat(0), chat(3), chat(5)].concat();
+    assert_eq!(stream(Dialect::Openai, Operation::ChatCompletions, &body).usage, Some(tokens(4, 5)));
+}
+
+#[test]
+fn an_explicit_zero_stays_a_zero() {
+    let body = r#"{"choices":[{"message":{"content":"text all the same"}}],"usage":{"prompt_tokens":0,"completion_tokens":0}}"#;
+    let metered = openai(Operation::ChatCompletions, body);
+    assert_eq!(metered.usage, Some(tokens(0, 0)));
+    assert!(metered.delivered.output_tokens > 0 && metered.flaws.is_empty());
+    let estimated = Usage::estimated(3, 0);
+    assert_eq!(estimated, tokens(3, 0));
+    assert!(!estimated.is_empty());
+}

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use aiproxy_config::key_digest;
 use aiproxy_config::snapshot::Snapshot;
 use aiproxy_core::tasks::Tasks;
-use aiproxy_gateway::record::Record;
 use aiproxy_gateway::server::connection::{Port, serve_connection};
 use aiproxy_gateway::state::{Gateway, RecordSink, Worker};
+use aiproxy_ledger::Entry;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -23,9 +23,9 @@ pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 struct Records(Mutex<Vec<Vec<u8>>>);
 
 impl RecordSink for Records {
-    fn emit(&self, record: &Record) {
+    fn emit(&self, entry: &Entry<'_>) {
         let mut line = Vec::new();
-        record.write_json(&mut line);
+        entry.write_json(&mut line);
         self.0.lock().unwrap().push(line);
     }
 }
@@ -46,7 +46,9 @@ impl TestGateway {
         let records = Arc::new(Records::default());
         let gateway =
             Gateway::new(snapshot(config), Arc::new(upstream.clone()), records.clone(), key_digest(ADMIN_TOKEN));
-        Self { worker: Worker::new(gateway), records, tasks: Tasks::new() }
+        let worker = Worker::new(gateway);
+        let tasks = worker.tasks.clone();
+        Self { worker, records, tasks }
     }
 
     /// The shared state.

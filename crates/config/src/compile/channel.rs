@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::checks::{check_id, deadline, status};
-use super::{credentials, endpoint, headers, health, limits, models};
+use super::{capture, credentials, endpoint, headers, health, limits, models};
 use crate::context::Context;
 use crate::form::ChannelForm;
 use crate::key_digest;
@@ -89,7 +89,7 @@ fn channel(place: &Place<'_>, id: &str, mut form: ChannelForm, context: &mut Con
     let status = status(place, form.status.as_deref(), &mut context.problems);
     let route = endpoint::Route::compile(place, &form, context);
     let endpoints = endpoint::endpoints(place, &form, status, &route, context);
-    let limited = limits::add(Scope::Channel, id, form.limits.take(), context);
+    let limited = limits::add(place, Scope::Channel, id, form.limits.take(), std::mem::take(&mut form.quotas), context);
     let credentials = credentials::compile(place, id, &mut form, status, context);
     let timeouts = timeouts(place, &form, context);
     let headers = headers::compile(&place.key("headers"), form.headers, context);
@@ -116,6 +116,7 @@ fn channel(place: &Place<'_>, id: &str, mut form: ChannelForm, context: &mut Con
         health: health::compile(&place.key("health"), form.health, &mut context.problems),
         affinity: form.affinity.is_some_and(|affinity| affinity.0),
         limited,
+        capture: capture::compile(&place.key("capture"), form.capture, &mut context.problems),
         headers_set: headers.set,
         headers_remove: headers.remove,
         user_agent: form.user_agent.map(Into::into),

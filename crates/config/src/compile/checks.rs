@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::form::{Network, Span};
+use crate::form::{Network, Size, Span};
 use crate::problem::Problems;
 use crate::snapshot::Status;
 use crate::suggest::suggestion;
@@ -111,6 +111,31 @@ pub(super) fn within(
         problems.error(place, format!("must be between {least} and {most}"));
     }
     duration
+}
+
+/// A number of bytes that must be within `bounds` where it is written.
+pub(super) fn size_within(
+    place: &Place<'_>,
+    written: Option<Size>,
+    default: u64,
+    bounds: RangeInclusive<u64>,
+    problems: &mut Problems,
+) -> u64 {
+    let Some(Size(bytes)) = written else {
+        return default;
+    };
+    if !bounds.contains(&bytes) {
+        let (least, most) = (bytes_as_written(*bounds.start()), bytes_as_written(*bounds.end()));
+        problems.error(place, format!("must be between {least} and {most}"));
+    }
+    bytes
+}
+
+/// A number of bytes as one would write it: `64KiB`, `1GiB`.
+fn bytes_as_written(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.iter().find(|(size, _)| bytes >= *size && bytes.is_multiple_of(*size));
+    unit.map_or_else(|| bytes.to_string(), |(size, name)| format!("{}{name}", bytes / size))
 }
 
 /// A length of time as one would write it: `100ms`, `90s`, `1h`.

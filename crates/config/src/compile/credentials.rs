@@ -70,7 +70,8 @@ fn several(
         let place = list_place.index(index);
         let id = form.id.unwrap_or_else(|| format!("credential-{}", index + 1));
         seen.check_id(&place.key("id"), &id, context);
-        let limited = limits::add(Scope::Credential, &format!("{channel_id}/{id}"), form.limits, context);
+        let limited =
+            limits::add(&place, Scope::Credential, &format!("{channel_id}/{id}"), form.limits, form.quotas, context);
         let status = status(&place, form.status.as_deref(), &mut context.problems);
         let place = place.key("api_key");
         if let Some(key) = api_key(&place, &form.api_key, context) {

@@ -23,6 +23,7 @@ pub(super) struct Groups {
 /// What a group means for its members.
 #[derive(Default)]
 pub(super) struct Group {
+    pub(super) id: Box<str>,
     /// Whether `channels` says what was meant.
     pub(super) is_known: bool,
     pub(super) channels: Vec<usize>,
@@ -47,9 +48,10 @@ pub(super) fn compile(section: Node, channels: &Channels, context: &mut Context<
 }
 
 fn group(place: &Place<'_>, id: &str, form: GroupForm, channels: &Channels, context: &mut Context<'_>) -> Group {
-    let limited = limits::add(Scope::Group, id, form.limits, context);
+    let limited = limits::add(place, Scope::Group, id, form.limits, form.quotas, context);
     let problems = &mut context.problems;
     Group {
+        id: id.into(),
         is_known: !place.is_broken("channels"),
         channels: references(&place.key("channels"), &form.channels, &channels.index_by_id, "channel", problems),
         models: model_patterns(&place.key("models"), form.models, problems),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aiproxy_core::Secret;
 
+use super::capture;
 use super::channel::Channels;
 use super::checks::{check_id, check_key_text, model_patterns, networks, references, status};
 use super::limits;
@@ -54,6 +55,7 @@ impl Keys {
             ip_allow: Box::default(),
             failover: owner.failover,
             limited: None,
+            capture: None,
         };
         self.check_unique(place, &key.id, context);
         warn_if_useless(place, &key, owner, context);
@@ -72,7 +74,7 @@ impl Keys {
         let id: Box<str> = form.id.unwrap_or_else(|| format!("{}-{number}", owner.user.id)).into();
         check_id(&place.key("id"), &id, &mut context.problems);
         self.check_unique(&place.key("id"), &id, context);
-        let limited = limits::add(Scope::Key, &id, form.limits, context);
+        let limited = limits::add(place, Scope::Key, &id, form.limits, form.quotas, context);
         let key = ProxyKey {
             id,
             user: owner.index,
@@ -83,6 +85,7 @@ impl Keys {
             ip_allow: networks(form.ip_allow),
             failover: form.failover.unwrap_or(owner.failover),
             limited,
+            capture: capture::compile(&place.key("capture"), form.capture, &mut context.problems),
         };
         warn_if_useless(place, &key, owner, context);
         self.add(&place.key("key"), &form.key, key, owner.channels, context);

@@ -1,15 +1,17 @@
 //! `system` to [`System`].
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use aiproxy_core::Secret;
+use aiproxy_llm::prices::PriceTable;
 
 use super::checks::{check_key_text, deadline};
 use super::rate::{rate_limit, retry_budget};
+use super::{database, ledger, log, prices};
 use crate::context::Context;
-use crate::form::{ClientTimeoutsForm, LogFileChoice, LogFileForm, LogForm, ServerTlsForm, SystemForm};
+use crate::form::{ClientTimeoutsForm, OpenStats, ServerTlsForm, SystemForm};
 use crate::read::read_checked;
-use crate::snapshot::{ClientTimeouts, Log, LogFile, ServerTls, System};
+use crate::snapshot::{ClientTimeouts, ServerTls, System};
 use crate::tree::{Entry, Node, Place};
 
 /// Admin tokens that everybody tries first.
@@ -22,18 +24,20 @@ pub(super) struct Process {
     pub(super) system: System,
     /// Stands in where neither a key nor its user says; part of each key in the snapshot.
     pub(super) failover: bool,
+    pub(super) prices: Arc<PriceTable>,
 }
 
 /// Compiles the section. Where it is wrong, the defaults stand in.
-pub(super) fn compile(section: Node, context: &mut Context<'_>) -> Process {
+pub(super) fn compile(section: Node, channels: &Node, context: &mut Context<'_>) -> Process {
     let mark = section.mark;
     let mut entry = Entry { key: "system".into(), key_mark: mark, node: section };
     let form = read_checked::<SystemForm>(&Place::ROOT, &mut entry, "System", &mut context.problems);
     let place = Place::section("system", mark, Some(&entry.node));
-    let Some(form) = form else {
+    let Some(mut form) = form else {
         return Process::default();
     };
-    Process { failover: form.failover.unwrap_or(false), system: system(&place, form, context) }
+    let prices = prices::compile(&place.key("prices"), form.prices.take(), channels, context);
+    Process { failover: form.failover.unwrap_or(false), system: system(&place, form, context), prices }
 }
 
 fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> System {
@@ -58,7 +62,9 @@ fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> Sys
         }
     }
     let max_connections = form.max_connections.map_or(default.max_connections, |count| count as usize);
+    let database = database::compile(&place.key("database"), form.database.as_ref(), &data_dir, context);
     let problems = &mut context.problems;
+    let (client_abort, drain) = ledger::client_abort(&place.key("client_abort"), form.client_abort, problems);
     System {
         listen,
         admin_listen,
@@ -83,11 +89,19 @@ fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> Sys
             &mut context.problems,
         ),
         usage_injection: form.usage_injection.unwrap_or(default.usage_injection),
-        log: log(&place.key("log"), form.log.unwrap_or_default(), context),
+        log: log::compile(&place.key("log"), form.log.unwrap_or_default(), context),
         max_in_flight: form.max_in_flight.map_or(max_connections, |count| count as usize),
         rate_limit: rate_limit(&place.key("rate_limit"), form.rate_limit, &mut context.problems),
         retry_budget: retry_budget(form.retry_budget),
         replay_limit: form.replay_limit.map_or(default.replay_limit, |size| size.0),
+        timezone: ledger::timezone(&place.key("timezone"), form.timezone.as_deref(), &mut context.problems),
+        client_abort,
+        drain,
+        open_stats: form.open_stats == Some(OpenStats::Loopback),
+        database,
+        journal: ledger::journal(place, form.journal, form.on_journal_full, &mut context.problems),
+        retention: ledger::retention(&place.key("retention"), form.retention, &mut context.problems),
+        redact: ledger::redact(&place.key("redact"), form.redact, &mut context.problems),
     }
 }
 
@@ -130,30 +144,4 @@ fn client_timeouts(place: &Place<'_>, form: ClientTimeoutsForm, context: &mut Co
         keep_alive: deadline(&place.key("keep_alive"), form.keep_alive, default.keep_alive, problems),
         write: deadline(&place.key("write"), form.write, default.write, problems),
     }
-}
-
-fn log(place: &Place<'_>, form: LogForm, context: &mut Context<'_>) -> Log {
-    const DEFAULT_BYTES: u64 = 100 << 20;
-    const SMALLEST_BYTES: u64 = 64 << 10;
-    const DEFAULT_KEEP: usize = 10;
-    let place = place.key("file");
-    let file = form.file.map(|file| match file {
-        LogFileChoice::Path(path) => LogFileForm { path, max_size: None, keep: None },
-        LogFileChoice::Full(full) => full,
-    });
-    let file = file.map(|file| {
-        if file.path.trim().is_empty() {
-            context.problems.error(&place, "the path is empty");
-        }
-        let max_bytes = file.max_size.map_or(DEFAULT_BYTES, |size| size.0);
-        if max_bytes < SMALLEST_BYTES {
-            context.problems.error(&place.key("max_size"), "must be at least 64KiB");
-        }
-        LogFile {
-            path: PathBuf::from(file.path),
-            max_bytes,
-            keep: file.keep.map_or(DEFAULT_KEEP, |count| count as usize),
-        }
-    });
-    Log { console: form.console.unwrap_or(true), file }
 }

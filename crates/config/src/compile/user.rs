@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::channel::Channels;
 use super::checks::{check_id, model_patterns, networks, references, status};
+use super::department::Departments;
 use super::group::{Group, Groups};
 use super::key::{Keys, Owner};
 use super::limits;
@@ -24,6 +25,7 @@ pub(super) fn compile(
     section: Node,
     channels: &mut Channels,
     groups: &Groups,
+    departments: &mut Departments,
     failover: bool,
     context: &mut Context<'_>,
 ) -> Users {
@@ -41,7 +43,8 @@ pub(super) fn compile(
         let (short_key, full_keys) = (form.proxy_key.take(), std::mem::take(&mut form.proxy_keys));
         let failover = form.failover.unwrap_or(failover);
         let is_known = is_known(&place, &form, groups);
-        let user = user(&place, &entry.key, form, channels, groups, context);
+        let of_department = departments.limited(form.department.as_deref().unwrap_or_default());
+        let user = user(&place, &entry.key, form, channels, groups, of_department, context);
         channels.mark_used(&user.channels);
         let has_broken_keys = place.is_broken("proxy_key") || place.is_broken("proxy_keys");
         if short_key.is_none() && full_keys.is_empty() && !has_broken_keys && user.status == Status::Active {
@@ -75,6 +78,7 @@ fn user(
     form: UserForm,
     channels: &Channels,
     groups: &Groups,
+    of_department: Option<u32>,
     context: &mut Context<'_>,
 ) -> User {
     let problems = &mut context.problems;
@@ -98,17 +102,19 @@ fn user(
     if models.is_empty() {
         models = member_of.iter().flat_map(|group| group.models.iter().cloned()).collect();
     }
-    let own_limits = limits::add(Scope::User, id, form.limits, context);
+    let own_limits = limits::add(place, Scope::User, id, form.limits, form.quotas, context);
+    let of_groups = member_of.iter().filter_map(|group| group.limited);
     let own_networks = networks(form.ip_allow);
     let all_networks = std::iter::once(own_networks).chain(member_of.iter().map(|group| group.ip_allow.clone()));
     User {
         id: id.into(),
         name: form.name.unwrap_or_default().into(),
         department: form.department.unwrap_or_default().into(),
+        groups: member_of.iter().map(|group| group.id.clone()).collect(),
         status,
         channels: allowed.into(),
         models,
         ip_allow: all_networks.filter(|networks| !networks.is_empty()).collect(),
-        limited: own_limits.into_iter().chain(member_of.iter().filter_map(|group| group.limited)).collect(),
+        limited: own_limits.into_iter().chain(of_groups).chain(of_department).collect(),
     }
 }

@@ -4,7 +4,9 @@ use aiproxy_core::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Any, BaseUrl, HealthForm, LimitsForm, ModelsForm, Pairs, QuotaForm, Span, Switch, Switchable, UrlPath};
+use super::{
+    BaseUrl, CaptureChoice, HealthForm, LimitsForm, ModelsForm, Pairs, QuotaForm, Span, Switch, Switchable, UrlPath,
+};
 
 /// One upstream account.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -68,10 +70,11 @@ pub struct ChannelForm {
     pub affinity: Option<Switch>,
     /// How fast the channel may be called, all its credentials together.
     pub limits: Option<LimitsForm>,
-    /// How much the channel may be used.
+    /// How much the channel may be used, all its credentials together.
     pub quotas: Vec<QuotaForm>,
-    /// Storing of request and response bodies.
-    pub capture: Option<Any>,
+    /// Whether the bodies of its calls are stored where the key does not say: `true`, `false`, a share of calls such as
+    /// `0.01`, or share and settings. Default false.
+    pub capture: Option<CaptureChoice>,
 }
 
 /// What kind of API an upstream speaks.
@@ -124,6 +127,9 @@ pub struct CredentialForm {
     pub status: Option<String>,
     /// How fast it may be used. A call that finds it at its limit takes another one.
     pub limits: Option<LimitsForm>,
+    /// How much it may be used. A call that finds one of them used up takes another credential.
+    #[serde(default)]
+    pub quotas: Vec<QuotaForm>,
 }
 
 /// Deadlines of an upstream call. 0 switches one off.

@@ -6,8 +6,11 @@ use serde::Deserialize;
 /// What to write instead of 0.
 const NO_LIMIT: &str = "leave it out for no limit; `status: disabled` switches off";
 
+/// What to write instead of a quota of nothing.
+const NO_QUOTA: &str = "leave the quota out for no limit; `status: disabled` switches off";
+
 /// How fast calls may come. A missing field does not limit. A call must keep within the limits of its key, its user,
-/// each of the user's groups, the channel and the credential; one that no channel can take now is answered 429.
+/// each of the user's groups, the user's department, the channel and the credential; one that no channel can take now is answered 429.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "Limits")]
 pub struct LimitsForm {
@@ -23,16 +26,18 @@ pub struct LimitsForm {
     pub concurrent: Option<u64>,
 }
 
-/// How much may be used in a calendar period.
+/// How much may be used in a period. One that is used up is answered 429 until the period ends; a soft one only reports.
+/// An entity has at most one soft and one hard quota for each unit and period.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename = "Quota")]
 pub struct QuotaForm {
     /// What is counted.
-    pub unit: QuotaUnit,
+    pub unit: QuotaUnitForm,
     /// The period, which starts anew at its calendar boundary in `system.timezone`.
-    pub per: QuotaPeriod,
-    /// How much: calls, tokens, or money in the currency of the prices.
-    #[schemars(range(min = 0))]
+    pub per: QuotaPeriodForm,
+    /// How much, above 0: whole calls, whole tokens (up to 1,000,000,000,000,000 of either), or money in the base
+    /// currency of the prices (up to 1,000,000,000), to the nearest millionth.
+    #[schemars(range(max = 1_000_000_000_000_000_u64), extend("exclusiveMinimum" = 0, "x-instead" = NO_QUOTA))]
     pub amount: f64,
     /// Report the excess, but let calls through. Default false.
     pub soft: Option<bool>,
@@ -40,8 +45,8 @@ pub struct QuotaForm {
 
 /// What a quota counts.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum QuotaUnit {
+#[serde(rename_all = "lowercase", rename = "QuotaUnit")]
+pub enum QuotaUnitForm {
     /// Calls.
     Requests,
     /// Tokens, input and output together.
@@ -52,13 +57,13 @@ pub enum QuotaUnit {
 
 /// Over which time a quota counts.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum QuotaPeriod {
-    /// One hour.
+#[serde(rename_all = "lowercase", rename = "QuotaPeriod")]
+pub enum QuotaPeriodForm {
+    /// One hour of the clock.
     Hour,
-    /// One day.
+    /// One day of the calendar.
     Day,
-    /// One calendar month.
+    /// One month of the calendar.
     Month,
     /// For good.
     Total,

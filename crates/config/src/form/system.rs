@@ -4,7 +4,10 @@ use aiproxy_core::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Any, Listen, LogForm, Network, OneOrMany, RateLimitForm, RetryBudgetForm, Size, Span};
+use super::{
+    Any, ClientAbortChoice, JournalForm, Listen, LogForm, Network, OnJournalFullForm, OneOrMany, PricesForm, RateLimitForm,
+    RetentionChoice, RetryBudgetForm, Size, Span,
+};
 
 /// Settings of the process.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -40,11 +43,11 @@ pub struct SystemForm {
     pub timeouts: Option<ClientTimeoutsForm>,
     /// How long running calls may take after the order to stop. Default 30 s.
     pub shutdown_timeout: Option<Span>,
-    /// What happens upstream when the client goes away. Default `cancel`.
-    pub client_abort: Option<ClientAbort>,
+    /// What happens upstream when the client goes away: a word, or a word and bounds. Default `cancel`.
+    pub client_abort: Option<ClientAbortChoice>,
     /// Whether streamed OpenAI chats are asked for usage where the caller did not. Default true.
     pub usage_injection: Option<bool>,
-    /// Where the record of each call is written.
+    /// Where the record of each call is written. Needs a restart.
     pub log: Option<LogForm>,
     /// `loopback`: the local machine may read the statistics without a credential. Default `off`.
     pub open_stats: Option<OpenStats>,
@@ -54,16 +57,26 @@ pub struct SystemForm {
     pub retry_budget: Option<RetryBudgetForm>,
     /// How fast calls may come, before any key is looked at.
     pub rate_limit: Option<RateLimitForm>,
-    /// Time zone of calendar periods, e.g. `Asia/Shanghai`. Default `UTC`.
+    /// IANA time zone of the hours, days and months of quotas and statistics, e.g. `Asia/Shanghai`. Default `UTC`.
     pub timezone: Option<String>,
-    /// URL of the database, e.g. `postgres://…`. `${NAME}` is filled in. Default: SQLite in the data directory.
+    /// URL of the database: `postgres://user:password@host/name`, `mysql://…`, `mariadb://…`, or `sqlite:` and a path,
+    /// relative to the data directory. `${NAME}`, `env:NAME` and `file:/path` are filled in. Needs a restart. Default:
+    /// SQLite in the data directory.
     pub database: Option<Secret>,
+    /// The local journal that every record passes. Needs a restart.
+    pub journal: Option<JournalForm>,
+    /// Short for `journal.on_full`. Needs a restart.
+    pub on_journal_full: Option<OnJournalFullForm>,
     /// URL of Redis, shared by several instances. `${NAME}` is filled in. Default: none.
     pub redis: Option<Secret>,
-    /// How long records and bodies are kept.
-    pub retention: Option<Any>,
-    /// Prices of models.
-    pub prices: Option<Any>,
+    /// How long records, bodies and statistics are kept: a duration for the records, or each on its own; `off` keeps
+    /// them for ever.
+    pub retention: Option<RetentionChoice>,
+    /// Regular expressions whose matches are replaced in captured bodies, besides what looks like a secret anyway: at
+    /// most 100. Default: none.
+    pub redact: Vec<String>,
+    /// What calls cost.
+    pub prices: Option<PricesForm>,
     /// Encryption of stored secrets.
     pub secrets: Option<SecretsForm>,
     /// Accepted for older files. No effect.
@@ -132,16 +145,6 @@ pub struct ClientTimeoutsForm {
     pub keep_alive: Option<Span>,
     /// A client that does not take the response. Default 60 s.
     pub write: Option<Span>,
-}
-
-/// What happens upstream when the client goes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientAbort {
-    /// The upstream call is ended at once.
-    Cancel,
-    /// The rest of the response is read, so that its usage is known.
-    Drain,
 }
 
 /// Who may read the statistics without a credential.

@@ -64,11 +64,12 @@ macro_rules! written_as {
     };
 }
 
-/// A length of time: a number of seconds, or text such as `500ms`, `30s`, `5m`, `2h`, `7d`, `1h30m`.
+/// A length of time: a number of seconds, or text such as `500ms`, `30s`, `5m`, `2h`, `7d`, `2w`, `1y`, `1h30m`. A day
+/// has 24 hours, a year 365 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
-written_as!(Span, "aiproxy-duration", r"^([0-9.]+(ms|s|m|h|d)?)+$",
+written_as!(Span, "aiproxy-duration", r"^([0-9.]+(ms|s|m|h|d|w|y)?)+$",
     number: { "type": "number", "minimum": 0, "maximum": 3_153_600_000_u64 } => Span::from_seconds);
 
 impl Span {
@@ -94,6 +95,8 @@ impl Span {
                 "m" => 60.0,
                 "h" => 3_600.0,
                 "d" => 86_400.0,
+                "w" => 604_800.0,
+                "y" => 31_536_000.0,
                 _ => f64::NAN,
             };
             seconds += number * scale;
@@ -103,6 +106,33 @@ impl Span {
             return Err("expected a duration: seconds, or e.g. `500ms`, `30s`, `5m`, `2h`".to_owned());
         }
         Self::from_seconds(seconds)
+    }
+}
+
+/// A length of time, or `off`: `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanOrOff(pub Option<Span>);
+
+impl<'de> Deserialize<'de> for SpanOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(word) if word == "off" => Ok(Self(None)),
+            span => Span::deserialize(span).map(|span| Self(Some(span))).map_err(D::Error::custom),
+        }
+    }
+}
+
+impl JsonSchema for SpanOrOff {
+    fn schema_name() -> Cow<'static, str> {
+        "SpanOrOff".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string", "enum": ["off"] }, generator.subschema_for::<Span>()] })
     }
 }
 

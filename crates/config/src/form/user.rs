@@ -1,10 +1,10 @@
-//! `users` and `groups`: who may call.
+//! `users`, `groups` and `departments`: who may call.
 
 use aiproxy_core::Secret;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{LimitsForm, Network, QuotaForm, Timestamp};
+use super::{CaptureChoice, LimitsForm, Network, QuotaForm, Timestamp};
 
 /// A person or product that calls.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -12,7 +12,8 @@ use super::{LimitsForm, Network, QuotaForm, Timestamp};
 pub struct UserForm {
     /// Display name.
     pub name: Option<String>,
-    /// Department, for attribution in records and reports.
+    /// Department, for attribution in records and reports. Its limits and quotas are those of the entry of `departments`
+    /// with exactly this name.
     pub department: Option<String>,
     /// How to reach the person. Informational.
     pub contact: Option<String>,
@@ -40,7 +41,7 @@ pub struct UserForm {
     pub failover: Option<bool>,
     /// How fast the user may call, all its keys together.
     pub limits: Option<LimitsForm>,
-    /// How much the user may use.
+    /// How much the user may use, all its keys together.
     pub quotas: Vec<QuotaForm>,
     /// Informational.
     pub created_at: Option<String>,
@@ -77,6 +78,9 @@ pub struct ProxyKeyForm {
     /// How much the key may be used.
     #[serde(default)]
     pub quotas: Vec<QuotaForm>,
+    /// Whether the bodies of its calls are stored: `true`, `false`, a share of calls such as `0.01`, or share and
+    /// settings. What the key says comes before what the channel says. Default: as the channel.
+    pub capture: Option<CaptureChoice>,
 }
 
 /// Users managed together.
@@ -94,5 +98,15 @@ pub struct GroupForm {
     /// How fast the members may call, together.
     pub limits: Option<LimitsForm>,
     /// How much the members may use, together.
+    pub quotas: Vec<QuotaForm>,
+}
+
+/// The users of one department, whose `department` is exactly this name.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename = "Department")]
+pub struct DepartmentForm {
+    /// How fast its users may call, together.
+    pub limits: Option<LimitsForm>,
+    /// How much its users may use, together.
     pub quotas: Vec<QuotaForm>,
 }

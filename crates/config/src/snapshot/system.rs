@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use aiproxy_core::Secret;
 use ipnet::IpNet;
+use jiff::tz::TimeZone;
+
+use super::{ClientAbort, Database, Drain, Journal, Log, Retention};
 
 /// Settings of the process. Fields that cannot change while running say so.
 #[derive(Debug)]
@@ -46,6 +49,23 @@ pub struct System {
     pub retry_budget: RetryBudget,
     /// Largest request body in bytes that is held to be sent again. Default 32 MiB.
     pub replay_limit: u64,
+    /// Where hours, days and months of quotas and statistics begin. Default UTC.
+    pub timezone: TimeZone,
+    /// What happens upstream when the client goes away. Default `cancel`.
+    pub client_abort: ClientAbort,
+    /// Bounds of reading on, where that happens.
+    pub drain: Drain,
+    /// Whether the local machine may read the statistics without a credential. Default false.
+    pub open_stats: bool,
+    /// Where the ledger's tables are; needs a restart.
+    pub database: Database,
+    /// The local journal that every record passes; needs a restart.
+    pub journal: Journal,
+    /// How long records, bodies and statistics are kept.
+    pub retention: Retention,
+    /// Regular expressions whose matches are replaced in captured bodies, besides the built-in ones. Each compiles and
+    /// never matches the empty text.
+    pub redact: Box<[Box<str>]>,
 }
 
 /// How fast calls may come before any key is looked at: `system.rate_limit`.
@@ -122,6 +142,14 @@ impl Default for System {
             rate_limit: RateLimit { bad_credentials: Some(BadCredentials::default()), ..RateLimit::default() },
             retry_budget: RetryBudget::default(),
             replay_limit: 32 << 20,
+            timezone: TimeZone::UTC,
+            client_abort: ClientAbort::default(),
+            drain: Drain::default(),
+            open_stats: false,
+            database: Database::default(),
+            journal: Journal::default(),
+            retention: Retention::default(),
+            redact: Box::default(),
         }
     }
 }
@@ -157,30 +185,4 @@ impl Default for ClientTimeouts {
             write: Duration::from_secs(60),
         }
     }
-}
-
-/// Where records are written: `system.log`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// Records on stderr: a friendly line on a terminal, JSON otherwise. Default true.
-    pub console: bool,
-    /// A rotating file of JSON lines.
-    pub file: Option<LogFile>,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { console: true, file: None }
-    }
-}
-
-/// `system.log.file`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogFile {
-    /// Path of the current file; older ones get `.1`, `.2`, … appended. Relative to the data directory.
-    pub path: PathBuf,
-    /// A larger file is rotated. Default 100 MiB.
-    pub max_bytes: u64,
-    /// Rotated files kept. Default 10.
-    pub keep: usize,
 }

@@ -38,7 +38,7 @@ channels:
 ",
     );
     let at = |index: Option<u32>| index.map(|index| &snapshot.limited[index as usize]);
-    let limited = |scope, id: &str, limits| Limited { scope, id: id.into(), limits };
+    let limited = |scope, id: &str, limits| Limited { scope, id: id.into(), limits, quotas: Box::default() };
     let concurrent = |count| Limits { concurrent: Some(count), ..Limits::default() };
 
     let of_user = |user: usize| snapshot.users[user].limited.iter().map(|index| at(Some(*index)).unwrap().clone());

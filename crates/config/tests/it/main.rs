@@ -7,17 +7,25 @@ mod files;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod meaning;
 #[cfg(test)]
 mod never_panics;
 #[cfg(test)]
+mod prices;
+#[cfg(test)]
 mod problems;
+#[cfg(test)]
+mod quotas;
 #[cfg(test)]
 mod resilience;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod sinks;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -292,21 +292,18 @@ fn a_real_key_is_not_a_proxy_key() {
 fn what_is_not_enforced_is_said_once_for_each_kind() {
     let text = "
 channels:
-  c: {base_url: 'http://h', api_key: x, tls: {insecure: true}, capture: {bodies: true}, health: false}
+  c: {base_url: 'http://h', api_key: x, tls: {insecure: true}, websocket_endpoints: {/a: /b}, health: false}
+  d: {base_url: 'http://h', api_key: y, websocket_endpoints: {/a: /b}}
+  e: {base_url: 'http://h', api_key: z, websocket_endpoints: {}}
 users:
-  a: {proxy_key: k1, channels: [c], limits: {concurrent: 1, rps: 3}, quotas: [], failover: true}
-  b: {proxy_key: k2, channels: [c], quotas: [{unit: cost, per: week, amount: 1}]}
-  d: {proxy_key: k3, channels: [c], quotas: [{unit: requests, per: day, amount: 1}]}
-system: {client_abort: cancel, open_stats: loopback, timezone: UTC, secrets: {master_key: canary}}
+  a: {proxy_key: k1, channels: [c, d, e], limits: {concurrent: 1, rps: 3}, failover: true}
+system: {open_stats: loopback, secrets: {master_key: canary}}
 ";
     insta::assert_snapshot!(problems(text), @r"
     aiproxy.yaml:3:57: warning: channels.c.tls.insecure: any certificate is accepted: whoever is in between can read the real key
-    aiproxy.yaml:3:73: warning: channels.c.capture: accepted, but not enforced by this version
-    aiproxy.yaml:5:61: error: users.a.limits: unknown field `rps`; fields here are: requests_per_minute, tokens_per_minute, concurrent
-    aiproxy.yaml:6:45: warning: users.b.quotas: accepted, but not enforced by this version (and 1 more like it)
-    aiproxy.yaml:6:64: error: users.b.quotas[0].per: `week` is not known here; write one of: hour, day, month, total
-    aiproxy.yaml:8:44: warning: system.open_stats: accepted, but not enforced by this version
-    aiproxy.yaml:8:78: warning: system.secrets: accepted, but not enforced by this version
+    aiproxy.yaml:3:85: warning: channels.c.websocket_endpoints: accepted, but not enforced by this version (and 1 more like it)
+    aiproxy.yaml:7:67: error: users.a.limits: unknown field `rps`; fields here are: requests_per_minute, tokens_per_minute, concurrent
+    aiproxy.yaml:8:41: warning: system.secrets: accepted, but not enforced by this version
     ");
 }
 

@@ -70,6 +70,10 @@ system:
   admin: {{token: {secret}}}
   secrets: {{master_key: {secret}}}
   database: {secret}
+  log:
+    webhook: [{{url: {secret}, secret: {secret}}}, {{name: {secret}, url: http://u:canary@}}]
+    parquet: {{s3: {{bucket: b, endpoint: {secret}, access_key_id: {secret}, secret_access_key: {secret}}}}}
+  redact: ['(canary', {secret}]
 "
         );
         let lines = problems(&text);
@@ -85,7 +89,12 @@ fn a_loaded_config_prints_without_its_secrets() {
     let text = "
 users: {a: {proxy_key: canary1, channels: [c]}}
 channels: {c: {base_url: 'http://h', api_key: canary2, headers: {set: {X-A: canary3}}, proxy: 'http://u:canary4@p:1'}}
-system: {admin: {token: canary-canary-canary}}
+system:
+  admin: {token: canary-canary-canary}
+  database: postgres://u:canary5@h/d
+  log:
+    webhook: {url: 'https://u:canary6@h', secret: canary7}
+    parquet: {s3: {bucket: abc, region: r, access_key_id: canary8, secret_access_key: canary9}}
 ";
     let printed = format!("{:?}", snapshot(text));
     assert!(!printed.contains("canary"), "{printed}");

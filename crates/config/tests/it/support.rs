@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aiproxy_config::snapshot::Snapshot;
+use aiproxy_config::snapshot::{Snapshot, System};
 use aiproxy_config::{Loaded, load_text};
 
 /// 2026-01-01T00:00:00Z.
@@ -37,4 +37,14 @@ pub(crate) fn snapshot(text: &str) -> Snapshot {
     let loaded = load_as("aiproxy.yaml", text);
     let lines = lines(&loaded);
     loaded.snapshot.unwrap_or_else(|| panic!("{lines}"))
+}
+
+/// The meaning of `system` with these fields.
+pub(crate) fn system(fields: &str) -> System {
+    snapshot(&format!("system: {{{fields}}}")).system
+}
+
+/// What is said about `system` with these fields.
+pub(crate) fn system_problems(fields: &str) -> String {
+    problems(&format!("system: {{{fields}}}"))
 }

@@ -22,7 +22,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::guard::{ActiveCall, ConnectionState, Guard, Protocol};
-use super::local;
+use super::local::{self, Local};
 use crate::egress::GatewayBody;
 use crate::flow;
 use crate::refusal::Refusal;
@@ -131,8 +131,11 @@ async fn answer(
     request: Request<Incoming>,
     state: Arc<ConnectionState>,
 ) -> Response<GatewayBody> {
-    if let Some(response) = local::answer(&worker.gateway, port, &request) {
-        return response;
+    match local::answer(&worker.gateway, port, &request) {
+        Some(Local::Answer(response)) => return response,
+        // Boxed, for it is rare: a future takes the memory of its longest way.
+        Some(Local::Admin(admin)) => return Box::pin(local::ask_admin(admin, request)).await,
+        None => {}
     }
     if overloaded {
         let dialect = flow::dialect_of(request.method(), request.uri().path());

@@ -1,4 +1,11 @@
-//! Paths the gateway answers itself: health, readiness, and the admin paths as far as this version has them.
+//! Paths the gateway answers itself: health and readiness. Administrators' requests are handed on from here, once their
+//! credential was looked at.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aiproxy_config::key_digest;
 use aiproxy_core::id::RecordId;
@@ -6,7 +13,10 @@ use aiproxy_core::time;
 use aiproxy_llm::dialect::Dialect;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::connection::Port;
 use crate::channel_status;
@@ -14,29 +24,81 @@ use crate::egress::GatewayBody;
 use crate::refusal::Refusal;
 use crate::state::Gateway;
 
-/// The answer to a path that is never proxied; `None` for all others.
-pub fn answer<B>(gateway: &Gateway, port: Port, request: &Request<B>) -> Option<Response<GatewayBody>> {
+/// What becomes of a request whose path is never proxied.
+pub enum Local {
+    /// This is the answer.
+    Answer(Response<GatewayBody>),
+    /// An administrator asks for something that the control plane knows.
+    Admin(Arc<dyn AdminPaths>),
+}
+
+/// Answers administrators, off the data path. The credential was looked at before.
+pub trait AdminPaths: Send + Sync + 'static {
+    /// The answer to `request`. May take its time; does its work elsewhere.
+    fn answer(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Response<mpsc::Receiver<io::Result<Bytes>>>> + Send>>;
+}
+
+/// What is done with a path that is never proxied; `None` for all others.
+pub fn answer<B>(gateway: &Gateway, port: Port, request: &Request<B>) -> Option<Local> {
+    match answer_here(gateway, port, request)? {
+        Ok(response) => Some(Local::Answer(response)),
+        Err(NotHere) => Some(match gateway.admin_paths() {
+            Some(admin) => Local::Admin(admin),
+            None => Local::Answer(refuse(&Refusal::no_route("This admin path is not known."), Dialect::Openai)),
+        }),
+    }
+}
+
+/// Hands an administrator's request on. Its body is small: the largest is a config.
+pub async fn ask_admin<B>(admin: Arc<dyn AdminPaths>, request: Request<B>) -> Response<GatewayBody>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    const LONGEST: usize = 16 << 20;
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let (parts, body) = request.into_parts();
+    let read = tokio::time::timeout(PATIENCE, Limited::new(body, LONGEST).collect()).await;
+    let Ok(Ok(body)) = read else {
+        return refuse(&Refusal::invalid_request("The request body is too large, too slow or broken."), Dialect::Openai);
+    };
+    let response = admin.answer(Request::from_parts(parts, body.to_bytes())).await;
+    response.map(GatewayBody::Streamed)
+}
+
+/// Not one of the paths that are answered here.
+struct NotHere;
+
+fn answer_here<B>(
+    gateway: &Gateway,
+    port: Port,
+    request: &Request<B>,
+) -> Option<Result<Response<GatewayBody>, NotHere>> {
     let path = request.uri().path();
     match path {
-        "/health" => return Some(reply(StatusCode::OK, &json!({ "status": "ok" }))),
-        "/ready" => return Some(ready(gateway)),
-        "/favicon.ico" => return Some(empty(StatusCode::NO_CONTENT)),
+        "/health" => return Some(Ok(reply(StatusCode::OK, &json!({ "status": "ok" })))),
+        "/ready" => return Some(Ok(ready(gateway))),
+        "/favicon.ico" => return Some(Ok(empty(StatusCode::NO_CONTENT))),
         _ => {}
     }
     if *request.method() == Method::CONNECT || !path.starts_with('/') {
         let message = "The gateway is not a forward proxy. Call it as the base URL of your SDK, with a path.";
-        return Some(refuse(&Refusal::invalid_request(message), Dialect::Openai));
+        return Some(Ok(refuse(&Refusal::invalid_request(message), Dialect::Openai)));
     }
     if is_relay(path) && port != Port::Admin {
-        return Some(refuse(&Refusal::no_route("Relay tokens are not part of this version."), Dialect::Openai));
+        let refusal = Refusal::no_route("Relay tokens are not part of this version.");
+        return Some(Ok(refuse(&refusal, Dialect::Openai)));
     }
     match (port, is_admin(path)) {
         (Port::Both | Port::Admin, true) => Some(admin(gateway, request)),
-        (Port::Callers, true) => Some(refuse(
+        (Port::Callers, true) => Some(Ok(refuse(
             &Refusal::no_route("This path is served on the admin port (system.admin.listen)."),
             Dialect::Openai,
-        )),
-        (Port::Admin, false) => Some(refuse(&Refusal::no_route("This is the admin port."), Dialect::Openai)),
+        ))),
+        (Port::Admin, false) => Some(Ok(refuse(&Refusal::no_route("This is the admin port."), Dialect::Openai))),
         (Port::Both | Port::Callers, false) => None,
     }
 }
@@ -73,11 +135,13 @@ fn ready(gateway: &Gateway) -> Response<GatewayBody> {
     }
     // A config file that broke after the start does not make the gateway unready: the last good one is served.
     let config = if gateway.config_problem().is_some() { "last good" } else { "current" };
-    reply(StatusCode::OK, &json!({ "status": "ready", "config": config }))
+    // Neither does a ledger that has to wait for its disk or database: calls are served and their records kept.
+    let ledger = gateway.sink().problems();
+    reply(StatusCode::OK, &json!({ "status": "ready", "config": config, "ledger": ledger }))
 }
 
 /// Nothing under an admin path answers without the admin credential.
-fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Response<GatewayBody> {
+fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Result<Response<GatewayBody>, NotHere> {
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token
         .and_then(|value| value.trim().split_once(' '))
@@ -88,15 +152,12 @@ fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Response<GatewayBody> {
         let mut response =
             refuse(&Refusal::new(StatusCode::UNAUTHORIZED, "invalid_credential", message), Dialect::Openai);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return response;
+        return Ok(response);
     }
     if request.uri().path() == "/admin/api/v1/status" && request.method() == Method::GET {
-        return reply(StatusCode::OK, &status(gateway));
+        return Ok(reply(StatusCode::OK, &status(gateway)));
     }
-    refuse(
-        &Refusal::no_route("This admin path is not part of this version. Try /admin/api/v1/status."),
-        Dialect::Openai,
-    )
+    Err(NotHere)
 }
 
 fn status(gateway: &Gateway) -> serde_json::Value {
@@ -110,6 +171,7 @@ fn status(gateway: &Gateway) -> serde_json::Value {
             "reloads": gateway.reloads(),
             "problem": gateway.config_problem().map(|problem| problem.to_string()),
         },
+        "ledger": { "problems": gateway.sink().problems() },
         "connections": gateway.connections(),
         "calls_in_flight": gateway.calls_in_flight(),
         "users": snapshot.users.len(),

@@ -63,7 +63,7 @@ pub fn start(gateway: Arc<Gateway>, index: usize, listeners: Vec<Listener>) -> i
 }
 
 async fn run(worker: Arc<Worker>, listeners: Vec<Listener>, stop: CancellationToken) {
-    let tasks = Tasks::new();
+    let tasks = worker.tasks.clone();
     let accepting = Tasks::new();
     for listener in listeners {
         match TcpListener::from_std(listener.socket) {

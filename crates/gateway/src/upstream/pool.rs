@@ -106,6 +106,12 @@ impl Pool {
         });
     }
 
+    /// How many idle connections are held to each endpoint, by its pool key.
+    pub fn idle(&self) -> Vec<(u64, usize)> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().map(|(pool_key, connections)| (*pool_key, connections.len())).collect()
+    }
+
     /// How many idle connections are held.
     pub fn len(&self) -> usize {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()

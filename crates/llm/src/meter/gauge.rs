@@ -9,6 +9,7 @@ use crate::json_scan::{Captures, JsonScan, decode_string};
 use crate::sse::SseEvent;
 use crate::usage::{UsageFlaw, parse_overlaid};
 
+use super::delivered::{Delivered, DeliveredText};
 use super::form::{CODE, ERROR, Form, INNER_ERROR, KIND, LATER_USAGE, MESSAGE, MODEL, USAGE};
 use super::{MeterError, Metered};
 
@@ -28,6 +29,8 @@ pub(super) struct Gauge {
     model: Option<String>,
     error: Option<MeterError>,
     finished: bool,
+    /// The event that closes the stream was seen, with its blank line or the stream's end behind it.
+    terminated: bool,
     events: u64,
     too_large: bool,
 }
@@ -41,6 +44,7 @@ impl Gauge {
             model: None,
             error: None,
             finished: false,
+            terminated: false,
             events: 0,
             too_large: false,
         }
@@ -50,7 +54,15 @@ impl Gauge {
         self.finished
     }
 
-    pub(super) fn observe_event(&mut self, event: &SseEvent<'_>, scan: &mut JsonScan) {
+    pub(super) fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+
+    pub(super) fn observe_event(&mut self, event: &SseEvent<'_>, scan: &mut JsonScan, text: &mut DeliveredText) {
+        // The result must not depend on how much came behind the end before somebody looked.
+        if self.terminated {
+            return;
+        }
         if event.oversize {
             self.events += 1;
             return;
@@ -58,6 +70,7 @@ impl Gauge {
         if !may_have_data(event.raw) {
             return;
         }
+        text.feed_event(event.raw);
         if self.model.is_some() && self.is_plain(event.raw) {
             self.events += 1;
             return;
@@ -66,12 +79,20 @@ impl Gauge {
         self.events += 1;
         if data.trim_ascii() == b"[DONE]" {
             self.finished = true;
+            self.terminated = true;
             return;
         }
         self.finished |= self.ends_stream(event.raw);
         scan.reset();
         scan.feed(&data);
-        self.observe(scan.captures(), event.name());
+        let captures = scan.captures();
+        let had_error = self.error.is_some();
+        self.observe(captures, event.name());
+        if self.is_last_event(captures, event.name()) {
+            self.finished = true;
+            self.terminated = true;
+        }
+        self.terminated |= !had_error && self.error.is_some() && stands_alone(event.raw);
     }
 
     /// One JSON document, or one element of an array.
@@ -117,16 +138,16 @@ impl Gauge {
         if self.model.is_none() {
             self.model = captures.raw(MODEL).and_then(decode_string).filter(|model| !model.is_empty());
         }
-        let kind = captures.raw(KIND).unwrap_or_default();
-        self.observe_kind(kind, event_name);
         if self.error.is_none() {
-            self.error = self.error_in(captures, kind, event_name);
+            self.error = self.error_in(captures, event_name);
         }
     }
 
-    fn observe_kind(&mut self, kind: &[u8], event_name: &[u8]) {
+    /// The event behind which nothing comes; all but `[DONE]`.
+    fn is_last_event(&self, captures: &Captures, event_name: &[u8]) -> bool {
+        let kind = captures.raw(KIND).unwrap_or_default();
         let kind = kind.strip_prefix(b"\"").and_then(|kind| kind.strip_suffix(b"\"")).unwrap_or(event_name);
-        self.finished |= match self.form {
+        match self.form {
             Form::ResponsesStream => {
                 matches!(kind, b"response.completed" | b"response.incomplete" | b"response.failed")
             }
@@ -140,16 +161,16 @@ impl Gauge {
                     | b"transcript.text.done"
             ),
             _ => false,
-        };
+        }
     }
 
-    fn error_in(&self, captures: &Captures, kind: &[u8], event_name: &[u8]) -> Option<MeterError> {
+    fn error_in(&self, captures: &Captures, event_name: &[u8]) -> Option<MeterError> {
         if let Some(error) =
             [ERROR, INNER_ERROR].into_iter().find_map(|index| MeterError::from_value(captures.raw(index)?))
         {
             return Some(error);
         }
-        let stated = event_name == b"error" || kind == b"\"error\"";
+        let stated = event_name == b"error" || captures.raw(KIND) == Some(b"\"error\"");
         match self.form {
             // `code` beside the output is an error even with status 200.
             Form::Dashscope => MeterError::from_members(captures.raw(CODE), captures.raw(MESSAGE)),
@@ -159,14 +180,20 @@ impl Gauge {
         .or_else(|| stated.then(MeterError::default))
     }
 
-    pub(super) fn finish(self, finished: bool) -> Metered {
+    pub(super) fn finish(self, finished: bool, delivered: Delivered) -> Metered {
         let (first, later) = match self.form {
             Form::AnthropicStream if !self.usage.is_empty() => (&self.usage, Some(self.later_usage.as_slice())),
             _ if self.usage.is_empty() => (&self.later_usage, None),
             _ => (&self.usage, None),
         };
-        let mut metered =
-            Metered { model: self.model, error: self.error, finished, events: self.events, ..Metered::default() };
+        let mut metered = Metered {
+            delivered,
+            model: self.model,
+            error: self.error,
+            finished,
+            events: self.events,
+            ..Metered::default()
+        };
         if self.too_large {
             metered.flaws.push(UsageFlaw::TooLarge);
         }
@@ -195,6 +222,13 @@ fn keep_usage(captures: &Captures, index: usize, kept: &mut Vec<u8>) -> bool {
         kept.extend_from_slice(&capture.bytes);
     }
     false
+}
+
+/// An error without a part of the answer beside it: every SDK raises it and reads no further. Some providers put a
+/// warning beside what they go on to send, usage and all.
+fn stands_alone(raw: &[u8]) -> bool {
+    const ANSWERS: [&[u8]; 3] = [b"\"choices\"", b"\"candidates\"", b"\"output\""];
+    ANSWERS.iter().all(|answer| memchr::memmem::find(raw, answer).is_none())
 }
 
 /// The usual event begins with its data, or names its type and the data follows; a lone comment has neither.

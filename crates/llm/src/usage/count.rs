@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-/// More than this of anything in one call is a mistake, not a count.
-const ABSURD: u64 = 1 << 40;
+/// More than this of anything in one call is a mistake, not a count: a million million.
+const ABSURD: u64 = 1_000_000_000_000;
 
 /// What was wrong with a usage report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -11,14 +11,31 @@ const ABSURD: u64 = 1 << 40;
 pub enum UsageFlaw {
     /// A number below zero; it was left out.
     Negative,
-    /// A number above 2^40; it was left out.
+    /// A number above 10^12; it was left out.
     Absurd,
     /// Something that is not a whole number where one belongs; it was left out.
     NotACount,
+    /// A part larger than its whole, as more cached tokens than input; the part was left out.
+    Inconsistent,
     /// The report is not a JSON object that can be read.
     Unreadable,
     /// The report was too large to be kept.
     TooLarge,
+}
+
+impl UsageFlaw {
+    /// The name used in records and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Negative => "negative",
+            Self::Absurd => "absurd",
+            Self::NotACount => "not_a_count",
+            Self::Inconsistent => "inconsistent",
+            Self::Unreadable => "unreadable",
+            Self::TooLarge => "too_large",
+        }
+    }
 }
 
 /// A number in its raw JSON text, which is exact.
@@ -104,6 +121,13 @@ impl Reader {
         Some((scaled as u64, scaled.fract() != 0.0))
     }
 
+    /// A part of `whole`, unless together with what the other parts take it is more than that. A part of nothing known
+    /// is taken as it is.
+    pub(super) fn part(&mut self, part: Option<u64>, taken: Option<u64>, whole: Option<u64>) -> Option<u64> {
+        let (Some(size), Some(whole)) = (part, whole) else { return part };
+        if size.saturating_add(taken.unwrap_or(0)) > whole { self.refuse(UsageFlaw::Inconsistent) } else { part }
+    }
+
     fn refuse<T>(&mut self, flaw: UsageFlaw) -> Option<T> {
         if !self.flaws.contains(&flaw) {
             self.flaws.push(flaw);
@@ -131,14 +155,33 @@ mod tests {
         assert_eq!(count("12.0"), (Some(12), vec![]));
         assert_eq!(count("1.2e1"), (Some(12), vec![]));
         assert_eq!(count("null"), (None, vec![]));
-        assert_eq!(count("1099511627776"), (Some(1 << 40), vec![]));
-        assert_eq!(count("1099511627777"), (None, vec![UsageFlaw::Absurd]));
+        assert_eq!(count("1000000000000"), (Some(1_000_000_000_000), vec![]));
+        assert_eq!(count("1e12"), (Some(1_000_000_000_000), vec![]));
+        assert_eq!(count("1000000000001"), (None, vec![UsageFlaw::Absurd]));
+        assert_eq!(count("18446744073709551616"), (None, vec![UsageFlaw::Absurd]));
         assert_eq!(count("99999999999999999999999"), (None, vec![UsageFlaw::Absurd]));
         assert_eq!(count("1e400"), (None, vec![UsageFlaw::Absurd]));
         assert_eq!(count("-1"), (None, vec![UsageFlaw::Negative]));
+        assert_eq!(count("-1e400"), (None, vec![UsageFlaw::Negative]));
+        assert_eq!(count("-Infinity"), (None, vec![UsageFlaw::Negative]));
         assert_eq!(count("-0.0"), (Some(0), vec![]));
-        for raw in ["1.5", "\"12\"", "true", "{}", "[1]", "1.2.3", "", "e", "1e"] {
+        for raw in ["1.5", "1e-3", "\"12\"", "\"NaN\"", "NaN", "Infinity", "true", "{}", "[1]", "1.2.3", "", "e", "1e"]
+        {
             assert_eq!(count(raw), (None, vec![UsageFlaw::NotACount]), "{raw}");
+        }
+    }
+
+    #[test]
+    fn flaws_have_the_names_that_records_have() {
+        for flaw in [
+            UsageFlaw::Negative,
+            UsageFlaw::Absurd,
+            UsageFlaw::NotACount,
+            UsageFlaw::Inconsistent,
+            UsageFlaw::Unreadable,
+            UsageFlaw::TooLarge,
+        ] {
+            assert_eq!(serde_json::to_value(flaw).unwrap(), flaw.as_str());
         }
     }
 

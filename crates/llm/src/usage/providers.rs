@@ -16,6 +16,7 @@ pub(super) fn openai(fields: &Fields<'_>, reader: &mut Reader) -> Usage {
         .or_else(|| fields.any(&["prompt_cache_hit_tokens", "cached_tokens"]));
     usage.cached = reader.count(cached);
     usage.cache_write = reader.count(fields.any_inside(INPUT_DETAILS, "cache_write_tokens"));
+    count_cached_inside(&mut usage, fields);
     usage.audio_input = reader.count(fields.any_inside(INPUT_DETAILS, "audio_tokens"));
     usage.audio_output = reader.count(fields.any_inside(OUTPUT_DETAILS, "audio_tokens"));
     usage.image_input = reader.count(fields.any_inside(INPUT_DETAILS, "image_tokens"));
@@ -111,15 +112,40 @@ pub(super) fn bedrock(fields: &Fields<'_>, reader: &mut Reader) -> Usage {
     }
 }
 
+/// Some compatible providers count cached tokens outside of the input, as Anthropic does, where OpenAI counts them
+/// inside. Their total gives them away: it is right only if the cached ones are added.
+fn count_cached_inside(usage: &mut Usage, fields: &Fields<'_>) {
+    let (Some(input), Some(output)) = (usage.input, usage.output) else { return };
+    let apart = usage.cached.unwrap_or(0) + usage.cache_write.unwrap_or(0);
+    if apart > 0 && total(fields) == Some(input + apart + output) {
+        usage.input = Some(input + apart);
+    }
+}
+
+/// The same of reasoning and the output; xAI counts it outside.
+fn count_reasoning_inside(usage: &mut Usage, fields: &Fields<'_>) {
+    let (Some(input), Some(output), Some(reasoning)) = (usage.input, usage.output, usage.reasoning) else { return };
+    if reasoning > 0 && total(fields) == Some(input + output + reasoning) {
+        usage.output = Some(output + reasoning);
+    }
+}
+
+/// The total where it serves as a check only: what is wrong with it is no flaw.
+fn total(fields: &Fields<'_>) -> Option<u64> {
+    Reader::new(Vec::new()).count(fields.get("total_tokens"))
+}
+
 /// Input, output and reasoning in either spelling. A lone total (embeddings, rerank) is all input.
 fn tokens(fields: &Fields<'_>, reader: &mut Reader) -> Usage {
     let input = fields.any(&["prompt_tokens", "input_tokens"]);
     let output = fields.any(&["completion_tokens", "output_tokens"]);
     let total = if input.is_none() && output.is_none() { fields.get("total_tokens") } else { None };
-    Usage {
+    let mut usage = Usage {
         input: reader.count(input.or(total)),
         output: reader.count(output),
         reasoning: reader.count(fields.any_inside(OUTPUT_DETAILS, "reasoning_tokens")),
         ..Usage::default()
-    }
+    };
+    count_reasoning_inside(&mut usage, fields);
+    usage
 }

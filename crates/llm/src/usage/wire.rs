@@ -53,6 +53,7 @@ pub(super) fn read<'a>(raw: &'a [u8], flaws: &mut Vec<UsageFlaw>) -> Fields<'a> 
     }
     match serde_json::from_slice::<Members<'a>>(raw) {
         Ok(members) => members.collect("", &mut fields),
+        Err(_) if flaws.contains(&UsageFlaw::Unreadable) => {}
         Err(_) => flaws.push(UsageFlaw::Unreadable),
     }
     fields
