@@ -44,14 +44,11 @@ pub(crate) struct Ledger {
     journal: Arc<Journal>,
     directory: PathBuf,
     tally: TallySink,
-    /// The live numbers, as they were at the end.
-    pub(crate) totals: Arc<LiveTotals>,
+    totals: Arc<LiveTotals>,
     /// What was used up to now.
     pub(crate) book: TallyBook,
     /// Whether `book` may lack something that the database has.
     pub(crate) book_is_flawed: bool,
-    /// Periods of quotas.
-    pub(crate) calendar: Arc<Calendar>,
     /// Whose prices are in force, once it runs.
     gateway: Arc<OnceLock<Weak<Gateway>>>,
     statuses: Arc<Statuses>,
@@ -66,6 +63,16 @@ impl Statuses {
     pub(crate) fn all(&self) -> &[Arc<SinkStatus>] {
         self.0.get().map_or(&[], Vec::as_slice)
     }
+}
+
+/// What is known of the ledger at any time.
+pub(crate) struct Sources {
+    /// Where records wait.
+    pub(crate) journal: Arc<Journal>,
+    /// The live numbers.
+    pub(crate) totals: Arc<LiveTotals>,
+    /// How the sinks are doing.
+    pub(crate) statuses: Arc<Statuses>,
 }
 
 impl Ledger {
@@ -99,7 +106,6 @@ impl Ledger {
             totals,
             book,
             book_is_flawed: flaw.is_some(),
-            calendar,
             gateway,
             statuses: Arc::default(),
         }
@@ -110,14 +116,9 @@ impl Ledger {
         Arc::new(JournalSink { journal: self.journal.clone(), statuses: self.statuses.clone() })
     }
 
-    /// The journal.
-    pub(crate) fn journal(&self) -> &Arc<Journal> {
-        &self.journal
-    }
-
-    /// How the sinks are doing.
-    pub(crate) fn statuses(&self) -> Arc<Statuses> {
-        self.statuses.clone()
+    /// What the control plane reads.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources { journal: self.journal.clone(), totals: self.totals.clone(), statuses: self.statuses.clone() }
     }
 
     /// Starts feeding every sink.
@@ -154,7 +155,7 @@ impl Ledger {
                 directory: system.data_dir.join(&parquet.directory),
                 max_bytes: parquet.max_bytes,
                 interval: parquet.interval,
-                destination: Destination::Local,
+                destination: Destination::Directory,
                 cursor_directory: cursors.clone(),
             };
             runners.push(start(&journal, ParquetSink::new(options), &order)?);

@@ -28,9 +28,11 @@ use tokio::sync::mpsc;
 use crate::admin_token::AdminToken;
 use crate::background::Background;
 use crate::cli::{Output, Serve};
+use crate::control::Control;
+use crate::ledger::Ledger;
 use crate::listeners::{self, Bound};
 use crate::reload::{self, Reloader};
-use crate::{limits, logging, output, record_log, takeover};
+use crate::{limits, logging, output, takeover};
 
 /// How long `/ready` says no before connections are refused, so that balancers notice first.
 const UNREADY_PERIOD: Duration = Duration::from_millis(500);
@@ -103,22 +105,28 @@ pub(crate) fn run_with(
     let listening = describe(&bound, certificate.is_some(), admin_token.new.clone())?;
     let data_dir = system.data_dir.clone();
     let dialer = Arc::new(NetworkDialer::default());
-    let gateway = Gateway::new(snapshot, dialer, records, admin_token.digest);
+    let gateway = Gateway::new(snapshot, dialer, ledger.sink(), admin_token.digest);
+    gateway.quotas().restore(&ledger.book);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let control = Control::start(&gateway, &ledger, runtime.handle())?;
     let workers = start_workers(&gateway, bound, worker_count, certificate.as_ref())?;
+    let mut ledger = ledger.start(&gateway.snapshot().system, &gateway)?;
     let background = Background::start().context("no thread for reading the config")?;
     let (files, digest) = (loaded.files, loaded.digest);
     let reloader = Reloader::new(options.config, gateway.clone(), certificate, log_level, files, digest, background);
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let (ask, asked) = mpsc::channel(1);
         let tasks = aiproxy_core::tasks::Tasks::new();
         tasks.spawn(reloader.run(asked));
         tasks.spawn(probe::run(gateway.clone(), tasks.clone()));
+        control.spawn_upkeep(&tasks);
         announce(&listening)?;
         takeover::tell_ready();
-        signals.run(&ask, sockets, data_dir).await;
+        if signals.run(&ask, sockets, data_dir).await == Stop::HandedOver {
+            ledger.leave();
+        }
         tasks.stop();
         gateway.drain();
         tracing::info!(calls = gateway.calls_in_flight(), "draining");
@@ -131,7 +139,7 @@ pub(crate) fn run_with(
     for worker in workers {
         worker.join();
     }
-    record_writer.stop();
+    ledger.stop();
     runtime.shutdown_background();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -188,6 +196,15 @@ fn start_workers(
     workers.map(|(index, listeners)| Ok(worker::start(gateway.clone(), index, listeners)?)).collect()
 }
 
+/// Why the gateway stops.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// By order.
+    Told,
+    /// A new process has taken over.
+    HandedOver,
+}
+
 /// The signals the gateway answers.
 struct Signals {
     terminate: Signal,
@@ -206,13 +223,13 @@ impl Signals {
         })
     }
 
-    /// Returns when the gateway is to stop.
-    async fn run(&mut self, ask: &mpsc::Sender<()>, sockets: Vec<TcpListener>, data_dir: PathBuf) {
+    /// Returns when the gateway is to stop, and why.
+    async fn run(&mut self, ask: &mpsc::Sender<()>, sockets: Vec<TcpListener>, data_dir: PathBuf) -> Stop {
         let sockets = Arc::new(sockets);
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Stop::Told,
+                _ = self.interrupt.recv() => return Stop::Told,
                 // A full channel means that a reload is due anyway.
                 _ = self.hang_up.recv() => drop(ask.try_send(())),
                 _ = self.take_over.recv() => {
@@ -221,7 +238,7 @@ impl Signals {
                     match handed {
                         Ok(Ok(successor)) => {
                             tracing::info!(successor, "a new process serves; this one drains");
-                            return;
+                            return Stop::HandedOver;
                         }
                         Ok(Err(error)) => tracing::error!(error = %format!("{error:#}"), "no successor; going on"),
                         Err(error) => tracing::error!(%error, "no successor; going on"),

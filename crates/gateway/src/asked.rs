@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use aiproxy_config::snapshot::Channel;
 use aiproxy_llm::dialect::{ModelPlace, Route};
+use aiproxy_llm::estimate::prompt_tokens_from_length;
 use aiproxy_llm::peek::stable_hash;
+use aiproxy_llm::prices::Cost;
+use aiproxy_llm::usage::Usage;
 use aiproxy_llm::work::{ids_in_path, may_refer};
 use http::{HeaderMap, Method};
 
@@ -46,18 +49,30 @@ pub(crate) fn needs(
 /// An estimate of the tokens a call will use: one for each four bytes of its prompt. Bytes of an image are not tokens,
 /// so what a long body may reserve is bounded; the provider's numbers settle it.
 pub(crate) fn demand(route: &Route<'_>, method: &Method, prepared: &PreparedBody, received: u64) -> Demand {
-    const BYTES_PER_TOKEN: u64 = 4;
-    const MOST_RESERVED: u64 = 32 * 1024;
     let most_output_tokens = match &prepared.peeked {
         Peeked::Json(body) => body.max_output_tokens,
         _ => None,
     };
     Demand {
-        input_tokens: (received / BYTES_PER_TOKEN).min(MOST_RESERVED),
+        input_tokens: prompt_tokens_from_length(received),
         most_output_tokens,
         uses_tokens: *method == Method::POST && route.model_place() != ModelPlace::Nowhere,
         ..Demand::default()
     }
+}
+
+/// What a call may cost, for quotas of money: as its likeliest channel's prices say; 0 where they say nothing.
+pub(crate) fn price(serving: &Serving, channel: &Channel, model: &str, demand: &mut Demand) {
+    const MILLION: u64 = 1_000_000;
+    let of = |input, output| {
+        let usage = Usage { input: Some(input), output: Some(output), ..Usage::default() };
+        match serving.prices.price(&channel.id, channel.kind.as_str(), model, Some(&usage)) {
+            Cost::Priced(micro) => micro,
+            Cost::Unpriced => 0,
+        }
+    };
+    demand.cost = of(demand.input_tokens, 0);
+    demand.output_cost = of(0, MILLION);
 }
 
 /// Which conversation a call belongs to: as a header says, or as its body tells.

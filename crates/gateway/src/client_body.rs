@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::capture::Tap;
 use crate::server::guard::ConnectionState;
 use crate::timer::Deadline;
 use crate::upstream::error::ClientBodyError;
@@ -21,12 +22,15 @@ pub struct ClientBody {
     timeout: Duration,
     deadline: Deadline,
     connection: Arc<ConnectionState>,
+    /// Where a copy goes, if the call is captured.
+    tap: Option<Arc<Tap>>,
 }
 
 impl ClientBody {
     /// Wraps `incoming`; at most `limit` bytes, at most `timeout` between two reads. `connection` is told of the end.
     pub(crate) fn new(incoming: Incoming, limit: u64, timeout: Duration, connection: Arc<ConnectionState>) -> Self {
-        let body = Self { incoming, received: 0, limit, timeout, deadline: Deadline::default(), connection };
+        let deadline = Deadline::default();
+        let body = Self { incoming, received: 0, limit, timeout, deadline, connection, tap: None };
         body.tell_end();
         body
     }
@@ -35,6 +39,11 @@ impl ClientBody {
         if self.incoming.is_end_stream() {
             self.connection.request_is_whole();
         }
+    }
+
+    /// From now on what is read is copied to `tap`.
+    pub(crate) fn copy_to(&mut self, tap: Option<Arc<Tap>>) {
+        self.tap = tap;
     }
 
     /// The length the caller declared, if it did.
@@ -66,6 +75,9 @@ impl ClientBody {
                     // Trailers are dropped: no AI API gives them a meaning.
                     let Ok(data) = frame.into_data() else { continue };
                     self.received += data.len() as u64;
+                    if let Some(tap) = &self.tap {
+                        tap.add(&data);
+                    }
                     self.tell_end();
                     if self.received > self.limit {
                         return Poll::Ready(Some(Err(ClientBodyError::TooLarge)));

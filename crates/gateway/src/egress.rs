@@ -20,6 +20,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
 use crate::answer::Rest;
+use crate::capture;
 use crate::drain::{self, Place};
 use crate::health::{Claim, Mark};
 use crate::metering::Metering;
@@ -46,7 +47,9 @@ pub struct Passing(Option<Box<Egress>>);
 impl GatewayBody {
     /// A body made here. It ends the call of `record`, if it belongs to one.
     pub fn fixed(data: Bytes, record: Option<OpenRecord>) -> Self {
-        drop(record);
+        if let Some(mut record) = record {
+            capture::response_made_here(&mut record, &data);
+        }
         Self::Fixed(data)
     }
 
@@ -199,6 +202,9 @@ impl Egress {
         loop {
             if let Some(data) = self.ready.pop_front() {
                 self.record.response_bytes += data.len() as u64;
+                if let Some(capture) = &self.record.capture {
+                    capture.response(&data);
+                }
                 if self.ready.is_empty() && self.is_over() {
                     if !self.ended {
                         // The client was told that this is all.

@@ -336,7 +336,10 @@ impl<'call> Failover<'call> {
 
     fn accepted(&mut self, mut accepted: Box<Accepted>) -> Box<Accepted> {
         // An answer that was kept while others were asked holds nothing any more; what the last of them holds stays.
-        if let Some(lease) = accepted.lease.take() {
+        if let Some(mut lease) = accepted.lease.take() {
+            if let Some(warning) = lease.reservations().take_warning() {
+                self.record.quota_warning.get_or_insert(warning);
+            }
             self.record.leases[1] = Some(lease);
         }
         accepted

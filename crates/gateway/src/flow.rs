@@ -31,6 +31,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use hyper::body::Incoming;
 
 use crate::asked;
+use crate::capture::CallCapture;
 use crate::client_address::client_ip;
 use crate::client_body::ClientBody;
 use crate::credential::{self, Presented};
@@ -122,6 +123,8 @@ async fn call(
 
     let channels = candidates(serving, &caller, &parts.headers, route)?;
     refuse_upgrade(&parts.headers)?;
+    record.capture = CallCapture::begin(&worker.gateway.capture_budget, key, &channels, parts, serving);
+    client_body.copy_to(record.capture.as_ref().and_then(|capture| capture.request_tap()));
 
     if model_list::is_made_here(&caller, &channels, route, &parts.method) {
         reserve(serving, &caller.limited(), Demand::default(), record).await?;
@@ -146,7 +149,13 @@ async fn call(
     asked::permit_model(&caller, model.as_deref(), route, route::depends_on_model(&channels))?;
     let channels = route::serving(channels, model.as_deref()).map_err(no_route)?;
 
-    let demand = asked::demand(route, &parts.method, &prepared, client_body.received());
+    let mut demand = asked::demand(route, &parts.method, &prepared, client_body.received());
+    demand.started_unix_ms = Some(record.started_unix_ms);
+    if needs.output_limit
+        && let (Some(model), Some(first)) = (model.as_deref(), channels.first())
+    {
+        asked::price(serving, first.channel, model, &mut demand);
+    }
     record.demand = demand;
     reserve(serving, &caller_limits, demand, record).await?;
 
@@ -224,6 +233,7 @@ fn open_record(worker: &Worker, serving: &Arc<Serving>, peer: IpAddr, parts: &Pa
         is_unpriced: false,
         quota_warning: None,
         snapshot: serving.clone(),
+        capture: None,
         leases: [None, None],
     };
     OpenRecord::open(worker.gateway.clone(), record)
@@ -275,7 +285,8 @@ async fn authenticate<'snapshot>(
 async fn reserve(serving: &Serving, limited: &[u32], demand: Demand, record: &mut OpenRecord) -> Result<(), Refusal> {
     if !limited.is_empty() {
         let lease = serving.limits.reserve(limited, demand).await;
-        record.leases[0] = Some(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);
+        let lease = record.leases[0].insert(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);
+        record.quota_warning = lease.reservations().take_warning();
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Tells a proxy in front of us not to gather a stream.
 pub(crate) const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Tells which soft quota of the caller is used up.
+pub(crate) const X_AIPROXY_QUOTA_WARNING: HeaderName = HeaderName::from_static("x-aiproxy-quota-warning");
 
 /// Headers that belong to one connection (RFC 9110 §7.6.1); never forwarded.
 fn is_hop_by_hop(name: &HeaderName) -> bool {

@@ -114,9 +114,11 @@ fn channels(serving: &Serving, now_ms: u64) -> Vec<ChannelMeasures> {
             let state = State::of(&health.breaker, credential.status, now_ms);
             (credential.id.clone(), state, health.paused_models(now_ms))
         });
-        let endpoints = channel.endpoints.iter().zip(&health.endpoints).map(|(endpoint, breaker)| {
-            (endpoint.authority.clone(), State::of(breaker, Status::Active, now_ms))
-        });
+        let endpoints = channel
+            .endpoints
+            .iter()
+            .zip(&health.endpoints)
+            .map(|(endpoint, breaker)| (endpoint.authority.clone(), State::of(breaker, Status::Active, now_ms)));
         ChannelMeasures {
             id: channel.id.clone(),
             state: State::of(&health.breaker, channel.status, now_ms),

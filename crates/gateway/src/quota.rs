@@ -49,7 +49,7 @@ impl LastUsed for Shared {
 }
 
 impl Quotas {
-    /// Adds what the ledger counted before this process began. To be called once, before the first call.
+    /// Adds what the ledger counted before this process began. To be called once, when all of it is known.
     pub fn restore(&self, book: &TallyBook) {
         for (scope, id, tally) in book.iter() {
             self.counter(scope, id).restore(tally);

@@ -18,8 +18,10 @@ use aiproxy_llm::prices::Cost;
 use aiproxy_llm::usage::{Usage, UsageSource};
 use http::Method;
 
+use crate::capture::CallCapture;
 use crate::health::{Claim, Mark};
 use crate::limits::{Demand, Lease, Used};
+use crate::quota;
 use crate::serving::Serving;
 use crate::state::Gateway;
 
@@ -146,6 +148,8 @@ pub struct Record {
     pub quota_warning: Option<Box<str>>,
     /// Keeps what the record borrows from alive, and the whole call on one snapshot.
     pub snapshot: Arc<Serving>,
+    /// Copies of its bodies, where they are stored.
+    pub(crate) capture: Option<Box<CallCapture>>,
     /// What the call holds of its limits: its caller's, and those of the channel and credential that serve it.
     pub(crate) leases: [Option<Box<dyn Lease>>; 2],
 }
@@ -357,8 +361,13 @@ impl OpenRecord {
         for lease in record.leases.iter_mut().flatten() {
             lease.settle(used);
         }
+        let is_counted = record.is_counted();
+        quota::settle(record, is_counted);
         record.leases = [None, None];
         record.with_entry(|entry| self.gateway.call_closed(entry));
+        if let Some(captured) = record.capture.take().and_then(|capture| capture.finish(record)) {
+            self.gateway.sink().keep_bodies(captured);
+        }
     }
 
     /// Tells the breakers what the call taught about its upstream.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 
 use crate::answer::{Answer, Rest};
+use crate::capture;
 use crate::egress::{Egress, EgressParts, GatewayBody, StreamErrors};
 use crate::failover::Accepted;
 use crate::headers;
@@ -61,6 +62,7 @@ pub(crate) fn upstreams(
         .and_then(|value| value.to_str().ok())
         .map(bounded);
 
+    capture::response_begins(&mut record, &head.headers);
     let mut returned = headers::returned(head.headers, &authority);
     let changes_length = hide_usage_chunk.is_some() || rename_model.is_some();
     if head.framing == Framing::Chunked || changes_length {
@@ -72,6 +74,9 @@ pub(crate) fn upstreams(
     }
     if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
         returned.insert(headers::X_REQUEST_ID, id);
+    }
+    if let Some(warning) = record.quota_warning.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+        returned.insert(headers::X_AIPROXY_QUOTA_WARNING, warning);
     }
     if head.framing == Framing::Empty {
         if record.method != Method::HEAD {

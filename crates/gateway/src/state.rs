@@ -7,12 +7,15 @@ use aiproxy_config::snapshot::{KeyDigest, Snapshot};
 use aiproxy_core::tasks::Tasks;
 use aiproxy_core::time::{self, Instant};
 use aiproxy_ledger::Entry;
+use aiproxy_ledger::capture::Captured;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::admission::Admission;
+use crate::capture::CaptureBudget;
 use crate::drain::Drains;
 use crate::limits::{LimitStore, ProcessLimits};
 use crate::model_list::ModelLists;
+use crate::quota::Quotas;
 use crate::retry_budget::RetryBudget;
 use crate::server::local::AdminPaths;
 use crate::serving::Serving;
@@ -26,6 +29,11 @@ pub trait RecordSink: Send + Sync + 'static {
     /// Takes one record; called exactly once per call, before its last byte is sent on. When it returns the record is
     /// kept.
     fn emit(&self, entry: &Entry<'_>);
+
+    /// Takes the bodies of a call whose record was taken before, where they are captured. By default they are dropped.
+    fn keep_bodies(&self, captured: Captured) {
+        drop(captured);
+    }
 
     /// Whether another record can be kept. If not, calls are refused where the config says so.
     fn has_room(&self) -> bool {
@@ -52,6 +60,8 @@ pub struct Gateway {
     pub(crate) model_lists: ModelLists,
     /// Calls that are read on although their client left.
     pub(crate) drains: Drains,
+    /// Memory of the calls whose bodies are captured.
+    pub(crate) capture_budget: Arc<CaptureBudget>,
     config_problem: ArcSwapOption<String>,
     sink: Arc<dyn RecordSink>,
     dialer: Arc<dyn Dial>,
@@ -85,6 +95,7 @@ impl Gateway {
             works: Works::default(),
             model_lists: ModelLists::default(),
             drains: Drains::default(),
+            capture_budget: Arc::default(),
             config_problem: ArcSwapOption::empty(),
             sink,
             dialer,
@@ -164,6 +175,16 @@ impl Gateway {
         *digest == self.admin_token
     }
 
+    /// What was used of all quotas.
+    pub fn quotas(&self) -> &Quotas {
+        self.limits.quotas()
+    }
+
+    /// Counts a call that another process finished, while it hands over to this one.
+    pub fn count_foreign(&self, entry: &Entry<'_>) {
+        self.snapshot().quotas.add_entry(entry);
+    }
+
     /// Who answers administrators; told once, before the first request.
     pub fn set_admin_paths(&self, paths: Arc<dyn AdminPaths>) {
         // A second one is a mistake of the wiring, and the first stays.
@@ -227,6 +248,11 @@ impl Gateway {
     pub(crate) fn call_closed(&self, entry: &Entry<'_>) {
         self.sink.emit(entry);
         self.calls_in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Calls whose bodies should have been captured and were not, for want of memory.
+    pub fn captures_dropped(&self) -> u64 {
+        self.capture_budget.dropped()
     }
 
     /// Where finished records go.

@@ -196,7 +196,9 @@ impl<S: Sink> Feeding<S> {
     /// Feeds from where the sink is until something stops it.
     async fn feed(&mut self) -> Result<(), Stop> {
         let position = self.resume().await?.unwrap_or_default();
-        self.status.progress().committed = Some(position.clone());
+        // A sink may be ahead of what it remembers; the journal must keep the rest.
+        let committed = self.sink.committed().unwrap_or(&position).clone();
+        self.status.progress().committed = Some(committed);
         let mut reader = Reader::new(self.journal.clone(), position);
         self.read_on(&mut reader).await
     }

@@ -210,12 +210,7 @@ impl Query {
     /// # Errors
     /// As [`QueryError`] tells; also if the time zone's hours are not the ledger's, or if retention has deleted what the
     /// periods are made of.
-    pub async fn timeseries(
-        &self,
-        filter: &Filter,
-        by: &Periods,
-        percentiles: bool,
-    ) -> Result<Timeseries, QueryError> {
+    pub async fn timeseries(&self, filter: &Filter, by: &Periods, percentiles: bool) -> Result<Timeseries, QueryError> {
         let mut session = self.open(filter).await?;
         let kept = Kept::since(&mut session, &self.calendar, filter.start_ms).await?;
         let filter = self.widen(kept, filter);
@@ -399,7 +394,7 @@ impl Export {
 }
 
 fn check_range(filter: &Filter) -> Result<(), QueryError> {
-    for (parameter, ms) in [("start", filter.start_ms), ("end", filter.end_ms)] {
+    for (parameter, ms) in [("end", filter.end_ms), ("start", filter.start_ms)] {
         if !(0..=LATEST_MS).contains(&ms) {
             return Err(QueryError::invalid(parameter, "The time is out of range: from 1970 to 9000."));
         }

@@ -246,7 +246,8 @@ fn priced(
 ) -> Option<Priced> {
     let (own, version) = price(&record.row(&record.channel_id, record.usage, false))?;
     let mut cost = own;
-    let mut attempts: Json = record.attempts.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let mut attempts: Json =
+        record.attempts.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let mut is_changed = false;
     for attempt in attempts.as_array_mut().into_iter().flatten() {
         let known = attempt.get("cost").and_then(Json::as_i64);

@@ -153,13 +153,21 @@ pub async fn run(store: Store, retention: impl Fn() -> Retention + Send, tasks: 
             () = tasks.stopped() => return,
         }
         round = round.wrapping_add(1);
-        if let Err(error) = sweep(&store, &retention(), &tasks, round % SERIES_ROUNDS == 0).await {
+        let mut outcome = sweep(&store, &retention(), &tasks).await;
+        if round.is_multiple_of(SERIES_ROUNDS) && outcome.is_ok() && !tasks.is_stopped() {
+            outcome = delete_unused_series(&store, MOST_ROWS).await.map(drop);
+        }
+        if let Err(error) = outcome {
             tracing::warn!(%error, "old records could not be deleted; trying again in an hour");
         }
     }
 }
 
-async fn sweep(store: &Store, retention: &Retention, tasks: &Tasks, with_series: bool) -> Result<(), StoreError> {
+/// Deletes all that `retention` no longer keeps, with pauses, or until `tasks` are stopped.
+///
+/// # Errors
+/// The database cannot be used now.
+pub async fn sweep(store: &Store, retention: &Retention, tasks: &Tasks) -> Result<(), StoreError> {
     let Retention { records, bodies, hours, days, months } = *retention;
     let classes = [
         (Class::Bodies, shorter(bodies, records)),
@@ -175,9 +183,6 @@ async fn sweep(store: &Store, retention: &Retention, tasks: &Tasks, with_series:
         if deleted > 0 {
             tracing::info!(?class, rows = deleted, "deleted what was older than it is kept for");
         }
-    }
-    if with_series && !tasks.is_stopped() {
-        delete_unused_series(store, MOST_ROWS).await?;
     }
     Ok(())
 }

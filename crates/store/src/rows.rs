@@ -50,8 +50,11 @@ pub(crate) enum Column<'a> {
     MaybeText(Vec<Option<Cow<'a, str>>>),
 }
 
-/// Rows that one SQLite or MySQL statement inserts.
-const SIZES: [usize; 3] = [64, 8, 1];
+/// Values of a full SQLite or MySQL statement: more make it hardly faster, and SQLite keeps the program of each.
+const VALUES: usize = 2_560;
+
+/// Most rows of a PostgreSQL statement.
+const POSTGRES_ROWS: usize = 20_000;
 
 /// Most bytes of text in one statement, unless one row has more.
 const STATEMENT_BYTES: usize = 4 << 20;
@@ -135,12 +138,16 @@ impl Connection {
     /// The first of `rows` that one statement takes.
     fn next(&self, columns: &[Column<'_>], rows: Range<usize>) -> Result<Range<usize>, StoreError> {
         let most = STATEMENT_BYTES.min(self.packet / 2);
+        let full = match self.kind() {
+            DatabaseKind::Postgres => POSTGRES_ROWS,
+            DatabaseKind::Sqlite | DatabaseKind::Mysql => (VALUES / columns.len()).max(1),
+        };
         let mut bytes = 0;
         let fits = |row: &usize| {
             bytes += columns.iter().map(|column| column.size(*row)).sum::<usize>();
             bytes <= most
         };
-        let count = rows.clone().take_while(fits).count();
+        let count = rows.clone().take(full).take_while(fits).count();
         if count == 0 && bytes > self.packet.saturating_sub(64 << 10) {
             // The server would close the connection, and again each time it is tried.
             let message = format!("a row of {bytes} bytes is more than the server's max_allowed_packet");
@@ -148,7 +155,10 @@ impl Connection {
         }
         let count = match self.kind() {
             DatabaseKind::Postgres => count.max(1),
-            DatabaseKind::Sqlite | DatabaseKind::Mysql => SIZES.into_iter().find(|size| *size <= count).unwrap_or(1),
+            // Three sizes, so that few statements are prepared.
+            DatabaseKind::Sqlite | DatabaseKind::Mysql if count == full => full,
+            DatabaseKind::Sqlite | DatabaseKind::Mysql if count >= full.div_ceil(8) => full.div_ceil(8),
+            DatabaseKind::Sqlite | DatabaseKind::Mysql => 1,
         };
         Ok(rows.start..rows.start + count)
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use aiproxy_core::time;
+use aiproxy_ledger::sink::Appetite;
 use aiproxy_ledger::{Batch, Bodies, Entry, Item, Position, Sink, SinkError};
 use jiff::tz::TimeZone;
 
@@ -212,6 +213,11 @@ async fn known(connection: &mut Connection, entries: &[Entry<'_>]) -> Result<Has
 impl Sink for SqlSink {
     fn name(&self) -> &str {
         SINK
+    }
+
+    /// Larger batches than others like: what many records add to the same sum is written once.
+    fn appetite(&self) -> Appetite {
+        Appetite { frames: 10_000, bytes: 8 << 20, linger_ms: 250, bodies: true }
     }
 
     async fn resume(&mut self) -> Result<Option<Position>, SinkError> {

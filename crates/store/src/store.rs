@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aiproxy_config::snapshot::DatabaseKind;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -67,6 +68,12 @@ impl Store {
         let store = Self::new(options)?;
         store.pools().await?;
         Ok(store)
+    }
+
+    /// Which kind of database it is.
+    #[must_use]
+    pub fn kind(&self) -> DatabaseKind {
+        self.shared.place.kind
     }
 
     /// Connections to a database whose schema is up to date.

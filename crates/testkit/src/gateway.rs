@@ -9,6 +9,7 @@ use aiproxy_core::tasks::Tasks;
 use aiproxy_gateway::server::connection::{Port, serve_connection};
 use aiproxy_gateway::state::{Gateway, RecordSink, Worker};
 use aiproxy_ledger::Entry;
+use aiproxy_ledger::capture::Captured;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -18,15 +19,19 @@ use crate::script::Upstream;
 /// The admin token of every test gateway.
 pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
-/// Keeps every record as the JSON it is written as.
+/// Keeps every record as the JSON it is written as, and the bodies that were captured.
 #[derive(Default)]
-struct Records(Mutex<Vec<Vec<u8>>>);
+struct Records(Mutex<Vec<Vec<u8>>>, Mutex<Vec<Captured>>);
 
 impl RecordSink for Records {
     fn emit(&self, entry: &Entry<'_>) {
         let mut line = Vec::new();
         entry.write_json(&mut line);
         self.0.lock().unwrap().push(line);
+    }
+
+    fn keep_bodies(&self, captured: Captured) {
+        self.1.lock().unwrap().push(captured);
     }
 }
 
@@ -97,6 +102,12 @@ impl TestGateway {
         }
         let lines = self.records.0.lock().unwrap();
         lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    /// Takes the bodies captured so far. Lets the gateway finish what it is doing first.
+    pub async fn captured(&self) -> Vec<Captured> {
+        self.records().await;
+        std::mem::take(&mut *self.records.1.lock().unwrap())
     }
 
     /// The record written last.

@@ -68,6 +68,11 @@ class Gateway:
     def bearer(self, user="openai"):
         return {"Authorization": f"Bearer {self.keys[user]}"}
 
+    def restart(self):
+        """Start it again after its process has ended."""
+        self.process = Process(self.directory, "serve", "-c", self.config_path, "--output", "json")
+        self.base_url = self.process.ready_line()["base_url"]
+
     def stop(self):
         self.process.stop()
 

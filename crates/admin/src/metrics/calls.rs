@@ -11,7 +11,11 @@ pub(super) fn write(page: &mut Page<'_>, calls: &CallSeries) -> fmt::Result {
     page.counts("aiproxy_endpoint_calls", "Finished calls by normalised path", &calls.endpoints)?;
     page.counts("aiproxy_gateway_errors", "Errors that the gateway itself answered with", &calls.errors)?;
     page.durations("aiproxy_call_duration", "From the request's head to the end of the call", &calls.duration)?;
-    page.durations("aiproxy_call_first_byte", "From the request's head to the upstream's first byte", &calls.first_byte)?;
+    page.durations(
+        "aiproxy_call_first_byte",
+        "From the request's head to the upstream's first byte",
+        &calls.first_byte,
+    )?;
     page.counts("aiproxy_usage", "What calls used: tokens, images, characters and so on", &calls.usage)?;
     page.parts("aiproxy_usage_seconds", "Audio and video time that calls used", 1e3, &calls.usage_ms)?;
     page.parts("aiproxy_cost", "Cost of calls, attempts that failed included", 1e6, &calls.cost)?;

@@ -56,7 +56,11 @@ pub(super) fn write(page: &mut Page<'_>, gateway: &GatewayMeasures) -> fmt::Resu
     page.gauge("aiproxy_draining", "1 while the gateway shuts down", single(u64::from(gateway.is_draining)))?;
     page.counter("aiproxy_config_reloads", "How often the config was replaced", single(gateway.reloads as u64))?;
     let current = u64::from(gateway.config_is_current);
-    page.gauge("aiproxy_config_current", "0 while the config files are broken and older ones in force", single(current))?;
+    page.gauge(
+        "aiproxy_config_current",
+        "0 while the config files are broken and older ones in force",
+        single(current),
+    )?;
     let reload = gateway.last_reload_unix_ms.map(|moment| moment as f64 / 1e3);
     page.gauge("aiproxy_config_last_reload_timestamp_seconds", "When the config was last replaced", optional(reload))?;
     let denied = gateway.denied.iter().map(|(by, count)| ([("by", *by)], *count));
@@ -74,18 +78,16 @@ fn write_channels(page: &mut Page<'_>, channels: &[ChannelMeasures]) -> fmt::Res
     });
     page.gauge("aiproxy_channel_state", "1 for the state that a channel is in", states)?;
     let credentials = || channels.iter().flat_map(|channel| channel.credentials.iter().map(move |one| (channel, one)));
-    let credential_states = credentials().flat_map(|(channel, (id, state, _))| {
-        states_of([("channel", &*channel.id), ("credential", &**id)], state)
-    });
+    let credential_states = credentials()
+        .flat_map(|(channel, (id, state, _))| states_of([("channel", &*channel.id), ("credential", &**id)], state));
     page.gauge("aiproxy_credential_state", "1 for the state that a credential is in", credential_states)?;
-    let paused = credentials().map(|(channel, (id, _, models))| {
-        ([("channel", &*channel.id), ("credential", &**id)], *models)
-    });
+    let paused =
+        credentials().map(|(channel, (id, _, models))| ([("channel", &*channel.id), ("credential", &**id)], *models));
     page.gauge("aiproxy_credential_paused_models", "Models that a credential is not asked for now", paused)?;
     let endpoints: Vec<_> = channels.iter().flat_map(numbered_endpoints).collect();
-    let endpoint_states = endpoints.iter().flat_map(|(channel, endpoint, state)| {
-        states_of([("channel", *channel), ("endpoint", &**endpoint)], state)
-    });
+    let endpoint_states = endpoints
+        .iter()
+        .flat_map(|(channel, endpoint, state)| states_of([("channel", *channel), ("endpoint", &**endpoint)], state));
     page.gauge("aiproxy_endpoint_state", "1 for the state that an endpoint is in", endpoint_states)
 }
 

@@ -49,7 +49,11 @@ pub(super) fn write(page: &mut Page<'_>, gathered: &Gathered) -> fmt::Result {
     page.gauge("aiproxy_tally_failing", "1 while the disk does not take what is counted", single(unsaved))?;
 
     let each = |number: fn(&SinkMeasures) -> u64| sinks.iter().map(move |sink| ([("sink", &*sink.name)], number(sink)));
-    page.gauge("aiproxy_sink_backlog_bytes", "Bytes of the journal that a sink has not taken", each(|sink| sink.backlog))?;
+    page.gauge(
+        "aiproxy_sink_backlog_bytes",
+        "Bytes of the journal that a sink has not taken",
+        each(|sink| sink.backlog),
+    )?;
     page.counter("aiproxy_sink_frames", "Records and bodies written by a sink", each(|sink| sink.frames))?;
     page.counter("aiproxy_sink_failures", "Writes of a sink that failed", each(|sink| sink.failures))?;
     page.counter("aiproxy_sink_rejected", "Records refused by a sink and set aside", each(|sink| sink.rejected))?;

@@ -39,9 +39,8 @@ impl<'encoder> Page<'encoder> {
         rows: impl IntoIterator<Item = (Labels<'text, LABELS>, Value)>,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        rows.into_iter().try_for_each(|(labels, value)| {
-            with_labels(&mut family, &labels, |metric| metric.encode_gauge(&value))
-        })
+        rows.into_iter()
+            .try_for_each(|(labels, value)| with_labels(&mut family, &labels, |metric| metric.encode_gauge(&value)))
     }
 
     /// Counters of calls.

@@ -73,6 +73,9 @@ mod tests {
     #[test]
     fn a_call_without_tokens_is_bound_by_requests_only() {
         let list = Demand::default();
-        assert_eq!([QuotaUnit::Requests, QuotaUnit::Tokens, QuotaUnit::Cost].map(|unit| uses(&list, unit)), [true, false, false]);
+        assert_eq!(
+            [QuotaUnit::Requests, QuotaUnit::Tokens, QuotaUnit::Cost].map(|unit| uses(&list, unit)),
+            [true, false, false]
+        );
     }
 }

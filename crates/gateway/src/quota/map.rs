@@ -5,7 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use aiproxy_config::snapshot::{ProxyKey, Scope, Snapshot};
-use aiproxy_ledger::tally::{Amounts, Calendar, Charge, divide};
+use aiproxy_ledger::Entry;
+use aiproxy_ledger::tally::{Amounts, Calendar, Charge, TallyBook, divide};
 
 use super::{Counter, Quotas, Reservations};
 use crate::limits::Lease;
@@ -68,10 +69,10 @@ pub(crate) struct Finished<'call, Attempts> {
 impl QuotaMap {
     pub(super) fn new(quotas: Arc<Quotas>, snapshot: &Snapshot) -> Self {
         let cells = |count: usize| (0..count).map(|_| Cell::new()).collect();
-        let channels = snapshot.channels.iter().map(|channel| ChannelCells {
-            channel: Cell::new(),
-            credentials: cells(channel.credentials.len()),
-        });
+        let channels = snapshot
+            .channels
+            .iter()
+            .map(|channel| ChannelCells { channel: Cell::new(), credentials: cells(channel.credentials.len()) });
         Self {
             quotas,
             calendar: Calendar::new(snapshot.system.timezone.clone()),
@@ -84,6 +85,13 @@ impl QuotaMap {
     /// Where periods begin.
     pub fn calendar(&self) -> &Calendar {
         &self.calendar
+    }
+
+    /// Counts a call of another process that hands over to this one, as the ledger has it.
+    pub fn add_entry(&self, entry: &Entry<'_>) {
+        let mut book = TallyBook::default();
+        book.add_entry(entry, &self.calendar);
+        self.quotas.restore(&book);
     }
 
     /// The counter of one entity by its id: not for calls.
@@ -142,9 +150,7 @@ impl QuotaMap {
         let of_credential = cells.credentials.get(place.credential)?;
         Some([
             cells.channel.get_or_init(|| self.counter(Scope::Channel, &channel.id)),
-            of_credential.get_or_init(|| {
-                self.counter(Scope::Credential, &format!("{}/{}", channel.id, credential.id))
-            }),
+            of_credential.get_or_init(|| self.counter(Scope::Credential, &format!("{}/{}", channel.id, credential.id))),
         ])
     }
 }

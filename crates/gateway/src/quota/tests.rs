@@ -38,7 +38,10 @@ fn snapshot(quotas: &[Quota]) -> Snapshot {
     let limited = |scope, id: &str| Limited { scope, id: id.into(), limits: Limits::default(), quotas: quotas.into() };
     let mut snapshot = Snapshot {
         users: vec![user("a", &["g", "h"], "d", &[0]), user("b", &["g"], "", &[])],
-        keys: [("a1", 0), ("a2", 0), ("b", 1)].into_iter().map(|(id, user)| (aiproxy_config::key_digest(id), key(id, user))).collect(),
+        keys: [("a1", 0), ("a2", 0), ("b", 1)]
+            .into_iter()
+            .map(|(id, user)| (aiproxy_config::key_digest(id), key(id, user)))
+            .collect(),
         channels: vec![channel("x", Some(1)), channel("y", None)],
         limited: vec![limited(Scope::User, "a"), limited(Scope::Channel, "x")],
         ..Snapshot::default()
@@ -160,7 +163,8 @@ fn a_hundred_at_once_against_room_for_five_let_five_in() {
         assert_eq!(force.reserved(), Amounts::default());
         let used = force.quotas.counter(Scope::User, "a").used();
         let periods = force.quotas.calendar().periods(chat().started_unix_ms.unwrap());
-        let expected = Amounts { requests: expected as u64, tokens: 100 * expected as u64, cost: 300 * expected as i64 };
+        let expected =
+            Amounts { requests: expected as u64, tokens: 100 * expected as u64, cost: 300 * expected as i64 };
         assert_eq!(used.used(QuotaPeriod::Day, &periods), expected);
         let exceeded = force.reserve(0, chat()).err().unwrap();
         assert!(is_used_up(&exceeded), "{exceeded:?}");
@@ -372,7 +376,7 @@ fn random_call(force: &Force, random: &mut Rng, now_ms: u64) -> Option<Entry<'st
     let demand = Demand {
         uses_tokens,
         most_output_tokens: random.bool().then(|| random.u64(..2_000)),
-        cost: random.i64(..1_000),
+        cost: random.i64(0..1_000),
         started_unix_ms: Some(now_ms),
         ..chat()
     };
@@ -383,7 +387,11 @@ fn random_call(force: &Force, random: &mut Rng, now_ms: u64) -> Option<Entry<'st
         return None;
     }
     let names = |place: Place| (["x", "y"][place.channel], ["one", "two"][place.credential]);
-    let usage = |random: &mut Rng| Usage { input: Some(random.u64(..500)), output: Some(random.u64(..900)), ..Usage::default() };
+    let usage = |random: &mut Rng| Usage {
+        input: Some(random.u64(..500)),
+        output: Some(random.u64(..900)),
+        ..Usage::default()
+    };
     let mut leases = [Some(caller), None];
     let mut attempts: Vec<(Place, Option<Usage>, Option<i64>)> = Vec::new();
     let mut place = None;
@@ -397,30 +405,29 @@ fn random_call(force: &Force, random: &mut Rng, now_ms: u64) -> Option<Entry<'st
         leases[1] = Some(own);
         place = Some(target);
         let is_paid = random.u8(..4) == 0;
-        attempts.push((target, is_paid.then(|| usage(random)), is_paid.then(|| random.i64(..700))));
+        attempts.push((target, is_paid.then(|| usage(random)), is_paid.then(|| random.i64(0..700))));
     }
     let own_usage = (place.is_some() && random.bool()).then(|| usage(random));
     let of_attempts: i64 = attempts.iter().filter_map(|(.., cost)| *cost).sum();
-    let cost = random.bool().then(|| of_attempts + random.i64(..5_000));
+    let cost = random.bool().then(|| of_attempts + random.i64(0..5_000));
     let counted = place.is_some() || random.bool();
-    let used = own_usage.map_or(Used::Nothing, |usage| Used::Tokens { input: usage.input.unwrap(), output: usage.output.unwrap() });
+    let used = own_usage
+        .map_or(Used::Nothing, |usage| Used::Tokens { input: usage.input.unwrap(), output: usage.output.unwrap() });
     leases.iter_mut().flatten().for_each(|lease| lease.settle(used));
-    if counted || place.is_some() {
-        let amounts = |usage: &Option<Usage>, cost: &Option<i64>| Amounts {
-            requests: 0,
-            tokens: usage.map_or(0, |usage| usage.total_tokens()),
-            cost: cost.unwrap_or(0),
-        };
-        let finished = Finished {
-            started_unix_ms: now_ms,
-            key: Some(key),
-            place,
-            charge: Charge { counted, tokens: amounts(&own_usage, &None).tokens, cost },
-            answer: own_usage.and_then(|usage| usage.output),
-            attempts: attempts.iter().map(|(place, usage, cost)| (*place, amounts(usage, cost))),
-        };
-        force.quotas.settle(&force.snapshot, finished, &mut leases);
-    }
+    let amounts = |usage: &Option<Usage>, cost: &Option<i64>| Amounts {
+        requests: 0,
+        tokens: usage.map_or(0, |usage| usage.total_tokens()),
+        cost: cost.unwrap_or(0),
+    };
+    let finished = Finished {
+        started_unix_ms: now_ms,
+        key: Some(key),
+        place,
+        charge: Charge { counted, tokens: amounts(&own_usage, &None).tokens, cost },
+        answer: own_usage.and_then(|usage| usage.output),
+        attempts: attempts.iter().map(|(place, usage, cost)| (*place, amounts(usage, cost))),
+    };
+    force.quotas.settle(&force.snapshot, finished, &mut leases);
     let groups = if key.user == 0 { vec!["g", "h"] } else { vec!["g"] };
     let last = place.map(names);
     Some(Entry {

@@ -101,10 +101,7 @@ mod tests {
         warn(&mut warning, Scope::Key, &over(quota(1_000_000), 1_209_999));
         let cost = Quota { unit: QuotaUnit::Cost, per: QuotaPeriod::Total, ..quota(12_500_000) };
         warn(&mut warning, Scope::Department, &over(cost, u64::MAX));
-        assert_eq!(
-            warning,
-            "key tokens/month 120% of 1000000, department cost/total 147573952589676% of 12.5"
-        );
+        assert_eq!(warning, "key tokens/month 120% of 1000000, department cost/total 147573952589676% of 12.5");
     }
 
     #[test]

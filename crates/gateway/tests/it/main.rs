@@ -9,6 +9,7 @@ mod aliases;
 mod bad_clients;
 mod bad_upstreams;
 mod beginnings;
+mod capture;
 mod connections;
 mod cooldowns;
 mod endings;

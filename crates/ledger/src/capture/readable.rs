@@ -39,8 +39,12 @@ pub(super) fn readable(body: RawBody, redactor: &Redactor<'_>) -> Readable {
     let cut = body.is_cut().then_some(Cut::Size);
     let cap = body.max_bytes.saturating_mul(GROWTH).clamp(SMALLEST_CAP, LARGEST_CAP) as usize;
     let media = Media::of(&body.content_type);
-    let mut readable =
-        Readable { content_type: content_type(media.kind, redactor), bytes: body.length, form: "text", ..Readable::default() };
+    let mut readable = Readable {
+        content_type: content_type(media.kind, redactor),
+        bytes: body.length,
+        form: "text",
+        ..Readable::default()
+    };
     let Some(decoded) = decode(&body.content_encoding, body.bytes, cut, cap) else {
         // Nobody can tell whether there are secrets in it.
         readable.content = REMOVED_CODING.to_string();
@@ -54,7 +58,8 @@ pub(super) fn readable(body: RawBody, redactor: &Redactor<'_>) -> Readable {
             if merged.is_torn {
                 cut = cut.or(Some(Cut::Broken));
             }
-            if merged.sections.is_empty() && merged.usage.is_none() && !merged.is_torn {
+            if !merged.has_events {
+                // It only says that it is a stream.
                 readable.content = text(&bytes, redactor);
             } else {
                 readable.form = "sse";
@@ -111,7 +116,8 @@ impl<'header> Media<'header> {
             || ["json", "xml", "javascript", "x-www-form-urlencoded", "x-ndjson", "jsonl", "yaml"]
                 .iter()
                 .any(|text| kind.ends_with(text));
-        let is_utf8 = |charset: &str| ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
+        let is_utf8 =
+            |charset: &str| ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known));
         is_text && self.charset.is_none_or(is_utf8)
     }
 }
@@ -154,7 +160,9 @@ pub(super) fn without_cut_character(bytes: &[u8]) -> &[u8] {
     let tail = bytes.len().saturating_sub(3);
     let start = (tail..bytes.len()).rev().find(|at| bytes[*at] >= 0xc0);
     match start {
-        Some(start) if std::str::from_utf8(&bytes[start..]).is_err_and(|error| error.error_len().is_none()) => &bytes[..start],
+        Some(start) if std::str::from_utf8(&bytes[start..]).is_err_and(|error| error.error_len().is_none()) => {
+            &bytes[..start]
+        }
         _ => bytes,
     }
 }

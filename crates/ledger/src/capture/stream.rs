@@ -24,6 +24,8 @@ pub(super) struct Merged {
     pub(super) usage: Option<String>,
     /// Whether it ended inside an event, which was left out.
     pub(super) is_torn: bool,
+    /// Whether there was any event in it.
+    pub(super) has_events: bool,
 }
 
 /// Reads a whole stream, or its beginning.
@@ -36,6 +38,7 @@ pub(super) fn merge(bytes: &[u8], is_cut: bool) -> Merged {
         sections: reading.sections.finish(),
         usage: reading.usage.map(|usage| Value::Object(usage).to_string()),
         is_torn: reading.is_torn,
+        has_events: reading.has_events,
     }
 }
 
@@ -57,11 +60,13 @@ struct Reading {
     usage: Option<Map<String, Value>>,
     is_cut: bool,
     is_torn: bool,
+    has_events: bool,
 }
 
 impl Reading {
     fn event(&mut self, event: &SseEvent<'_>) {
         let Some(data) = event.data() else { return };
+        self.has_events = true;
         if data.trim_ascii() == b"[DONE]" {
             return;
         }

@@ -89,7 +89,8 @@ mod tests {
         let [(first, length), (second, _)] = [0, 1].map(|index| extent.disk.iter().nth(index).unwrap());
         let position = Position { floor: *second, offsets: [(*second, 40)].into() };
         assert_eq!(journal.backlog(&position), all - length - 40);
-        let beyond_all = Position { floor: *first, offsets: extent.disk.keys().map(|number| (*number, 1 << 40)).collect() };
+        let beyond_all =
+            Position { floor: *first, offsets: extent.disk.keys().map(|number| (*number, 1 << 40)).collect() };
         assert_eq!(journal.backlog(&beyond_all), 0, "a position behind the end is no debt");
     }
 

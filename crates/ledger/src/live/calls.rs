@@ -82,13 +82,9 @@ impl CallSeries {
             Some(Model::Other) => Label::Word(OTHER),
             None => self.model_names.label(None),
         };
-        let [dialect, protocol, status_class, end] = [
-            words::dialect(entry),
-            words::protocol(entry),
-            words::status_class(entry.status),
-            words::end(entry),
-        ]
-        .map(Label::Word);
+        let [dialect, protocol, status_class, end] =
+            [words::dialect(entry), words::protocol(entry), words::status_class(entry.status), words::end(entry)]
+                .map(Label::Word);
         let by_model = || [channel.clone(), model.clone()];
         let endpoint = self.endpoint_names.label(Some(entry.endpoint));
         add(self.endpoints.at([endpoint, dialect.clone(), status_class.clone()]), 1);

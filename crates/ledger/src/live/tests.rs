@@ -117,7 +117,8 @@ fn every_call_is_in_the_histogram_and_words_nobody_knows_are_other() {
 
 #[test]
 fn attempts_are_counted_by_what_became_of_them() {
-    let attempt = |status, why| EntryAttempt { channel_id: "a", credential_id: "one", status, why, ..EntryAttempt::default() };
+    let attempt =
+        |status, why| EntryAttempt { channel_id: "a", credential_id: "one", status, why, ..EntryAttempt::default() };
     let attempts = vec![
         attempt(None, Some("connection refused")),
         attempt(Some(429), None),

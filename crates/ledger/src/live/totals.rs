@@ -54,21 +54,38 @@ impl Counts {
         self.duration_us.checked_div(self.timed).unwrap_or(0)
     }
 
-    fn add(&mut self, entry: &Entry<'_>) {
-        self.calls += 1;
-        self.succeeded += u64::from(succeeded(entry));
-        if !is_websocket(entry) {
-            self.timed += 1;
-            self.duration_us = self.duration_us.saturating_add(entry.duration_us);
+    /// Those of one call.
+    fn of(entry: &Entry<'_>) -> Self {
+        let timed = u64::from(!is_websocket(entry));
+        Self {
+            calls: 1,
+            succeeded: succeeded(entry).into(),
+            timed,
+            duration_us: entry.duration_us * timed,
+            request_bytes: entry.request_bytes,
+            response_bytes: entry.response_bytes,
+            usage: entry.usage.as_ref().map(UsageTotals::of).unwrap_or_default(),
+            cost: entry.cost.unwrap_or(0),
+            unpriced: entry.is_unpriced().into(),
+            estimated: (entry.usage_source == "estimated").into(),
         }
-        self.request_bytes = self.request_bytes.saturating_add(entry.request_bytes);
-        self.response_bytes = self.response_bytes.saturating_add(entry.response_bytes);
-        if let Some(usage) = &entry.usage {
-            self.usage.add(usage);
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, number) in [
+            (&mut self.calls, other.calls),
+            (&mut self.succeeded, other.succeeded),
+            (&mut self.timed, other.timed),
+            (&mut self.duration_us, other.duration_us),
+            (&mut self.request_bytes, other.request_bytes),
+            (&mut self.response_bytes, other.response_bytes),
+            (&mut self.unpriced, other.unpriced),
+            (&mut self.estimated, other.estimated),
+        ] {
+            *sum = sum.saturating_add(number);
         }
-        self.cost = self.cost.saturating_add(entry.cost.unwrap_or(0));
-        self.unpriced += u64::from(entry.is_unpriced());
-        self.estimated += u64::from(entry.usage_source == "estimated");
+        self.usage.add(&other.usage);
+        self.cost = self.cost.saturating_add(other.cost);
     }
 }
 
@@ -92,11 +109,16 @@ impl UsageTotals {
         fields
     }
 
-    fn add(&mut self, usage: &Usage) {
-        for (sum, (_, number)) in self.numbers.iter_mut().zip(usage.fields()) {
-            *sum = sum.saturating_add(number.unwrap_or(0));
+    fn of(usage: &Usage) -> Self {
+        let numbers = usage.fields().map(|(_, number)| number.unwrap_or(0));
+        Self { numbers, seconds_ms: usage.seconds_ms.unwrap_or(0) }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, number) in self.numbers.iter_mut().zip(other.numbers) {
+            *sum = sum.saturating_add(number);
         }
-        self.seconds_ms = self.seconds_ms.saturating_add(usage.seconds_ms.unwrap_or(0));
+        self.seconds_ms = self.seconds_ms.saturating_add(other.seconds_ms);
     }
 }
 
@@ -123,13 +145,13 @@ impl Named {
         sorted
     }
 
-    fn add(&mut self, name: &str, entry: &Entry<'_>) {
+    fn add(&mut self, name: &str, call: &Counts) {
         if let Some(counts) = self.names.get_mut(name) {
-            return counts.add(entry);
+            return counts.add(call);
         }
         let has_room = self.names.len() < NAMES_LIMIT && name != OTHER;
         let counts = if has_room { self.names.entry(name.into()).or_default() } else { &mut self.other };
-        counts.add(entry);
+        counts.add(call);
     }
 }
 
@@ -167,7 +189,8 @@ impl Totals {
     pub(crate) fn add(&mut self, entry: &Entry<'_>, prices: &PriceTable) {
         let ended_unix_ms = entry.started_unix_ms.saturating_add(entry.duration_us / 1_000);
         self.last_call_unix_ms = self.last_call_unix_ms.max(ended_unix_ms);
-        self.all.add(entry);
+        let call = Counts::of(entry);
+        self.all.add(&call);
         if is_websocket(entry) {
             self.websockets += u64::from(entry.status == 101);
         } else {
@@ -176,12 +199,12 @@ impl Totals {
                 self.first_byte.add(us);
             }
         }
-        self.protocols.add(entry.protocol, entry);
-        self.status_classes.add(words::status_class(entry.status), entry);
+        self.protocols.add(entry.protocol, &call);
+        self.status_classes.add(words::status_class(entry.status), &call);
         let models = &self.models;
         match model(entry, prices, |name| models.get(name).is_some()) {
-            Some(Model::Named(name)) => self.models.add(name, entry),
-            Some(Model::Other) => self.models.add(OTHER, entry),
+            Some(Model::Named(name)) => self.models.add(name, &call),
+            Some(Model::Other) => self.models.add(OTHER, &call),
             None => {}
         }
         let rows = [
@@ -191,7 +214,7 @@ impl Totals {
         ];
         for (named, name) in rows {
             if let Some(name) = name {
-                named.add(name, entry);
+                named.add(name, &call);
             }
         }
     }

@@ -118,7 +118,8 @@ fn everybody_is_charged_for_what_is_theirs() {
     let periods = calendar.periods(entry.started_unix_ms);
     let mut book = TallyBook::default();
     book.add_entry(&entry, &calendar);
-    let refused = Entry { counted: false, usage: None, cost: None, attempts: vec![], channel_id: None, ..entry.clone() };
+    let refused =
+        Entry { counted: false, usage: None, cost: None, attempts: vec![], channel_id: None, ..entry.clone() };
     book.add_entry(&refused, &calendar);
     let of = |scope, id: &str| book.get(scope, id).map(|tally| tally.used(QuotaPeriod::Day, &periods));
     let all = Some(Amounts { requests: 1, tokens: 20, cost: 100 });

@@ -47,7 +47,9 @@ pub(super) fn cover_periods(ours: &Calendar, periods: &[Period]) -> Result<Vec<P
             let zone = ours.zone().iana_name().unwrap_or("that of the ledger");
             return Err(QueryError::invalid(
                 "timezone",
-                format!("Statistics are kept by the hour of {zone}. Ask for a zone that differs from it by whole hours."),
+                format!(
+                    "Statistics are kept by the hour of {zone}. Ask for a zone that differs from it by whole hours."
+                ),
             ));
         }
         append(ours, period.start_ms, period.end_ms, &mut pieces);

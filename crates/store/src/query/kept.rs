@@ -39,7 +39,9 @@ impl Kept {
         let oldest = Oldest::read(row)?;
         let (Some(hour), Some(day), Some(month)) = (oldest.hour, oldest.day, oldest.month) else {
             // Either nothing was ever written, or the finest of it is gone: then the next coarser says what is there.
-            let gone = |finer: Option<i64>, coarser: Option<i64>| if finer.is_none() && coarser.is_some() { i64::MAX } else { ALL };
+            let gone = |finer: Option<i64>, coarser: Option<i64>| {
+                if finer.is_none() && coarser.is_some() { i64::MAX } else { ALL }
+            };
             return Ok(Self {
                 records: if oldest.record.is_none() && oldest.hour.is_some() { i64::MAX } else { ALL },
                 hours: gone(oldest.hour, oldest.day.or(oldest.month)),
@@ -78,7 +80,8 @@ impl Kept {
         sql.push(" AND id < ").bind(id_at(to)).push(")");
         let rows = session.rows(sql).await?;
         let [row] = &rows[..] else { return Ok(safe) };
-        let equal = |one| Ok::<_, QueryError>(row.int(one).map_err(unreadable)? == row.int(one + 1).map_err(unreadable)?);
+        let equal =
+            |one| Ok::<_, QueryError>(row.int(one).map_err(unreadable)? == row.int(one + 1).map_err(unreadable)?);
         // Whole from the start of the oldest period if its sum is that of the coarser; and if even that period is the
         // oldest of the coarser, then there never was anything before it.
         let mut kept = safe;
@@ -137,8 +140,9 @@ impl Kept {
             _ => "not kept".to_owned(),
         };
         let zone = calendar.zone().iana_name().unwrap_or("the ledger's");
-        let message =
-            format!("{what} {since} (system.retention). Ask for a later start, longer periods, or the time zone {zone}.");
+        let message = format!(
+            "{what} {since} (system.retention). Ask for a later start, longer periods, or the time zone {zone}."
+        );
         Err(QueryError::invalid("start", message))
     }
 }
@@ -168,7 +172,9 @@ struct Oldest {
 
 impl Oldest {
     fn read(row: &Row) -> Result<Self, QueryError> {
-        let ms = |column| Ok::<_, QueryError>(row.maybe_int(column).map_err(unreadable)?.map(|second| second.saturating_mul(1000)));
+        let ms = |column| {
+            Ok::<_, QueryError>(row.maybe_int(column).map_err(unreadable)?.map(|second| second.saturating_mul(1000)))
+        };
         let has_record = row.maybe_int(1 + Granularity::ALL.len()).map_err(unreadable)? == Some(1);
         let record = if has_record { Some(id_unix_ms(&row.id(0).map_err(unreadable)?) as i64) } else { None };
         Ok(Self { record, hour: ms(1)?, day: ms(2)?, month: ms(3)? })

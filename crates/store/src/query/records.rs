@@ -162,7 +162,9 @@ impl Pages {
                 // Neither database may begin with the series here; PostgreSQL sees by itself.
                 sql.push(match kind {
                     DatabaseKind::Sqlite => " CROSS JOIN series ON series.id = +records.series_id",
-                    DatabaseKind::Mysql => " FORCE INDEX (PRIMARY) STRAIGHT_JOIN series ON series.id = records.series_id",
+                    DatabaseKind::Mysql => {
+                        " FORCE INDEX (PRIMARY) STRAIGHT_JOIN series ON series.id = records.series_id"
+                    }
                     DatabaseKind::Postgres => " JOIN series ON series.id = records.series_id",
                 });
                 sql.push(" WHERE 1 = 1");
@@ -213,7 +215,9 @@ mod tests {
         let cursor = Cursor::behind([0xa7; 16]);
         assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
         let id = "a7".repeat(16);
-        for garbage in ["", "1", "x", &format!("2{id}"), &format!("1{id}0"), &format!("1{}", "张".repeat(16)), "' OR 1=1 --"] {
+        for garbage in
+            ["", "1", "x", &format!("2{id}"), &format!("1{id}0"), &format!("1{}", "张".repeat(16)), "' OR 1=1 --"]
+        {
             let error = Cursor::decode(garbage).unwrap_err();
             assert!(matches!(error, QueryError::Invalid { parameter: "cursor", .. }), "{garbage}");
         }

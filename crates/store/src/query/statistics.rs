@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::cover::{Period, Piece};
 use super::error::QueryError;
 use super::filter::{Dimension, Filter};
-use super::latency::{BIN, Latency};
 use super::id_at;
+use super::latency::{BIN, Latency};
 use super::session::{Session, unreadable};
 use super::sql::Sql;
 use super::totals::{COLUMNS, Totals};
@@ -85,7 +85,11 @@ impl Question<'_> {
     }
 
     /// The first groups, in order, and how many there are.
-    pub(super) async fn top(&self, session: &mut Session, top: Top) -> Result<(Vec<(Vec<String>, Totals)>, i64), QueryError> {
+    pub(super) async fn top(
+        &self,
+        session: &mut Session,
+        top: Top,
+    ) -> Result<(Vec<(Vec<String>, Totals)>, i64), QueryError> {
         let Some(parts) = self.parts(session, Select::Totals) else { return Ok((Vec::new(), 0)) };
         let mut sql = session.sql();
         sql.push("SELECT ");
@@ -220,7 +224,10 @@ impl Question<'_> {
             (Select::Totals, _) => {
                 for (index, (name, raw)) in COLUMNS.iter().enumerate() {
                     let summed = if matches!(piece, Piece::Records { .. }) { raw } else { name };
-                    sql.push(if index > 0 { ", " } else { "" }).whole(&format!("COALESCE(SUM({summed}), 0)")).push(" AS ").push(name);
+                    sql.push(if index > 0 { ", " } else { "" })
+                        .whole(&format!("COALESCE(SUM({summed}), 0)"))
+                        .push(" AS ")
+                        .push(name);
                 }
             }
         }
@@ -313,7 +320,11 @@ enum Select {
 }
 
 fn value(dimension: Dimension, column: &str, sql: &mut Sql) {
-    if dimension == Dimension::Status { sql.whole(column) } else { sql.push(column) };
+    if dimension == Dimension::Status {
+        sql.whole(column)
+    } else {
+        sql.push(column)
+    };
 }
 
 /// The index of the period that a moment is in.

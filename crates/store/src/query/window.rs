@@ -67,7 +67,9 @@ pub(super) async fn find(
     let end_ms = last_ms + i64::from(ids.1 > id_at(last_ms));
     for days in DAYS.map(Some).into_iter().chain([None]) {
         let (from, to) = match days {
-            Some(days) if newest_first => (start_ms.max(calendar.floor(Granularity::Day, end_ms - days * DAY_MS)), end_ms),
+            Some(days) if newest_first => {
+                (start_ms.max(calendar.floor(Granularity::Day, end_ms - days * DAY_MS)), end_ms)
+            }
             Some(days) => (start_ms, end_ms.min(calendar.ceil(Granularity::Day, start_ms + days * DAY_MS))),
             None => (start_ms, end_ms),
         };

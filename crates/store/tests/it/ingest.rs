@@ -277,3 +277,21 @@ async fn a_file_that_was_replaced_is_left_at_once() {
     sink.write(&batch(&[plain(2)])).await.unwrap();
     assert_eq!(database.count("records").await, 1);
 }
+
+#[tokio::test]
+async fn a_body_that_mariadb_would_hang_up_on_is_rejected() {
+    let database = TestDatabase::mariadb().await;
+    let mut sink = sink(&database).await;
+    // Its max_allowed_packet is 16 MiB.
+    let content = "a".repeat(17 << 20);
+    let body = Body { content: &content, ..Body::default() };
+    let mut large = Batch::default();
+    large.push_bodies(&Bodies { id: [1; 16], request: Some(body), ..Bodies::default() });
+    let outcome = sink.write(&large).await;
+    assert!(matches!(&outcome, Err(SinkError::Rejected(why)) if why.contains("max_allowed_packet")), "{outcome:?}");
+    let fitting = Body { content: &content[..12 << 20], ..Body::default() };
+    let mut fits = Batch::default();
+    fits.push_bodies(&Bodies { id: [1; 16], request: Some(fitting), ..Bodies::default() });
+    sink.write(&fits).await.unwrap();
+    assert_eq!(database.count("bodies").await, 1);
+}

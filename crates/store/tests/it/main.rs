@@ -1,5 +1,7 @@
 //! The writing side of the store against SQLite, PostgreSQL and MariaDB.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests")]
+
 #[path = "../servers/mod.rs"]
 mod servers;
 

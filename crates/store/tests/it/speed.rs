@@ -11,32 +11,37 @@ use crate::servers::TestDatabase;
 
 /// Records of one measurement, and of one batch.
 const RECORDS: usize = 100_000;
-const BATCH: usize = 2_000;
+const BATCH: usize = 5_000;
 
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn ingest_sqlite() {
-    ingest(TestDatabase::sqlite().await).await;
+    for users in [3, 200] {
+        ingest(TestDatabase::sqlite().await, users).await;
+    }
 }
 
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn ingest_postgres() {
-    ingest(TestDatabase::postgres().await).await;
+    for users in [3, 200] {
+        ingest(TestDatabase::postgres().await, users).await;
+    }
 }
 
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn ingest_mariadb() {
-    ingest(TestDatabase::mariadb().await).await;
+    for users in [3, 200] {
+        ingest(TestDatabase::mariadb().await, users).await;
+    }
 }
 
-async fn ingest(database: TestDatabase) {
+async fn ingest(database: TestDatabase, users: usize) {
     let mut sink = sink(&database).await;
-    let users: Vec<String> = (0..200).map(|number| format!("user-{number}")).collect();
+    let users: Vec<String> = (0..users).map(|number| format!("user-{number}")).collect();
     let mut rng = Rng::with_seed(9);
     let mut position = Position::default();
-    // The first batches make the series and warm the caches.
     let mut batches = Vec::new();
     for first in (0..RECORDS).step_by(BATCH) {
         let mut batch = Batch::at(position.clone());
@@ -55,15 +60,16 @@ async fn ingest(database: TestDatabase) {
     let rate = RECORDS as f64 / seconds;
     let rows = database.count("rollup_latency").await;
     println!(
-        "{:?}: {rate:.0} records/s, {:.1} µs of this process's CPU per record, {rows} bins, {} rollups",
+        "{:?}, {} users: {rate:.0} records/s, {:.1} µs of this process's CPU per record, {rows} bins, {} rollups",
         database.kind,
+        users.len(),
         cpu / RECORDS as f64,
         database.count("rollups").await,
     );
     assert_eq!(database.count("records").await, RECORDS as i64);
 }
 
-/// One of 200 users with one of 5 models; a call every 5 ms.
+/// One of the users with one of 5 models; a call every 5 ms.
 fn call<'a>(rng: &mut Rng, users: &'a [String], number: usize) -> Entry<'a> {
     let mut entry: Entry<'a> = plain(number as u64 * 5);
     entry.user_id = Some(&users[rng.usize(..users.len())]);

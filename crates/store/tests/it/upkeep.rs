@@ -6,8 +6,8 @@ use aiproxy_config::snapshot::Retention;
 use aiproxy_core::tasks::Tasks;
 use aiproxy_ledger::{Entry, EntryAttempt, Sink};
 use aiproxy_llm::usage::Usage;
-use aiproxy_store::reprice::{Repriced, Repricing, RepriceRow, reprice};
-use aiproxy_store::retention::{Class, delete_older, delete_unused_series};
+use aiproxy_store::reprice::{RepriceRow, Repriced, Repricing, reprice};
+use aiproxy_store::retention::{Class, delete_older, delete_unused_series, run, sweep};
 use aiproxy_store::tallies::{Scope, Tally, sums};
 use aiproxy_store::{Granularity, Store};
 use jiff::tz::TimeZone;
@@ -86,15 +86,18 @@ fn to_price() -> [Entry<'static>; 3] {
     let unpriced = |number| Entry { cost: None, price_version: Some("unpriced"), ..plain(number) };
     let usage = Usage { input: Some(5), seconds_ms: Some(2_500), ..Usage::default() };
     let mut failed_over = unpriced(2);
-    failed_over.attempts.insert(0, EntryAttempt {
-        channel_id: "aliyun",
-        credential_id: "2",
-        status: Some(502),
-        ms: 9,
-        why: Some("status"),
-        usage: Some(usage),
-        cost: None,
-    });
+    failed_over.attempts.insert(
+        0,
+        EntryAttempt {
+            channel_id: "aliyun",
+            credential_id: "2",
+            status: Some(502),
+            ms: 9,
+            why: Some("status"),
+            usage: Some(usage),
+            cost: None,
+        },
+    );
     [unpriced(1), failed_over, plain(3)]
 }
 
@@ -233,19 +236,29 @@ async fn a_file_shrinks_when_records_are_deleted() {
 }
 
 #[tokio::test]
-async fn the_loop_deletes_within_its_first_minutes_and_stops_when_told() {
+async fn a_sweep_deletes_each_class_by_its_age() {
     let database = TestDatabase::sqlite().await;
-    sink(&database).await.write(&batch(&[plain(1)])).await.unwrap();
+    let entries: Vec<Entry<'_>> = (0..4_500).map(plain).collect();
+    sink(&database).await.write(&batch(&entries)).await.unwrap();
+    let now = aiproxy_core::time::unix_ms();
+    let kept = |records| Retention { records: Some(records), ..Retention::default() };
     let store = Store::connect(&database.options()).await.unwrap();
+    // The first 2,000 milliseconds of calls, give or take what the test takes.
+    let age = Duration::from_millis(now - START - 2_000);
+    sweep(&store, &kept(age), &Tasks::new()).await.unwrap();
+    let left = database.count("records").await;
+    assert!((1..=2_500).contains(&left), "{left}");
+    sweep(&store, &kept(Duration::from_secs(1)), &Tasks::new()).await.unwrap();
+    assert_eq!(database.count("records").await, 0);
+    assert_eq!(database.number("SUM(calls)", "FROM rollups WHERE granularity = 2").await, 4_500);
+}
+
+#[tokio::test]
+async fn the_loop_ends_when_it_is_told_to() {
+    let database = TestDatabase::sqlite().await;
     let tasks = Tasks::new();
-    let keep = || Retention { records: Some(Duration::from_secs(1)), ..Retention::default() };
-    tasks.spawn(aiproxy_store::retention::run(store, keep, tasks.clone()));
-    tokio::time::pause();
-    tokio::time::sleep(Duration::from_secs(400)).await;
-    tokio::time::resume();
-    while database.count("records").await > 0 {
-        tokio::task::yield_now().await;
-    }
+    let store = Store::new(&database.options()).unwrap();
+    tasks.spawn(run(store, Retention::default, tasks.clone()));
     tasks.stop();
     assert!(tasks.finished_within(Duration::from_secs(10)).await);
 }

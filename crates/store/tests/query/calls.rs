@@ -62,7 +62,8 @@ fn call(random: &mut Rng, start_ms: i64, end_ms: i64) -> Entry<'static> {
     let usage = (!usage.is_empty() && status < 400).then_some(usage);
     let cost = usage.and_then(|_| some(random, 5_000_000)).map(|cost| cost as i64 - 100);
     let channel = ["openai", "aliyun"][random.usize(..2)];
-    let attempt = EntryAttempt { channel_id: channel, credential_id: "1", status: Some(status), ms: 7, ..<_>::default() };
+    let attempt =
+        EntryAttempt { channel_id: channel, credential_id: "1", status: Some(status), ms: 7, ..<_>::default() };
     let failed = EntryAttempt {
         channel_id: "other \"channel\"",
         credential_id: "2",

@@ -1,6 +1,8 @@
 //! Questions to the ledger in SQLite, PostgreSQL and MariaDB: whatever is asked, the answer is what adding up the
 //! entries by hand gives, to the unit.
 
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
 #[path = "../servers/mod.rs"]
 mod servers;
 

@@ -121,7 +121,8 @@ async fn values_are_never_taken_for_sql(database: TestDatabase) {
     let entries = calls(9, 200, ms(START), ms(END));
     let query = ledger(&database, "UTC", &entries).await;
     for value in USERS.iter().copied().chain(["' OR ''='", "1; DELETE FROM records", "?", "$1", "%", "\u{202e}"]) {
-        let filter = Filter { only: vec![(Dimension::User, vec![value.to_owned()])], ..Filter::all(ms(START), ms(END)) };
+        let filter =
+            Filter { only: vec![(Dimension::User, vec![value.to_owned()])], ..Filter::all(ms(START), ms(END)) };
         let own = expected(&entries, &filter, true).len();
         assert_eq!(query.summary(&filter, false).await.unwrap().totals.calls, own as i64, "{value}");
         assert_eq!(query.records(&filter, true, None, 1000).await.unwrap().records.len(), own, "{value}");

@@ -20,7 +20,8 @@ async fn a_range_is_widened_to_what_is_kept(database: TestDatabase) {
     // Records are kept from the middle of an hour on, hours from the middle of a day, days from the middle of a month.
     let hours = ms("2026-03-05T07:00:00Z") / 1000;
     let days = ms("2026-02-10T00:00:00Z") / 1000;
-    let id: String = aiproxy_store::id_floor(ms("2026-03-20T10:20:00Z") as u64).iter().map(|byte| format!("{byte:02x}")).collect();
+    let id: String =
+        aiproxy_store::id_floor(ms("2026-03-20T10:20:00Z") as u64).iter().map(|byte| format!("{byte:02x}")).collect();
     let id = match database.kind {
         aiproxy_config::snapshot::DatabaseKind::Postgres => format!("'\\x{id}'"),
         _ => format!("x'{id}'"),

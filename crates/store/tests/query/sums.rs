@@ -65,8 +65,7 @@ async fn groups_are_those_of_the_entries_in_any_order(database: TestDatabase) {
             let key = dimensions.iter().map(|dimension| value(entry, *dimension)).collect();
             expected.entry(key).or_default().push(entry);
         }
-        let mut expected: Vec<_> =
-            expected.into_iter().map(|(key, entries)| (key, sum(entries.into_iter()))).collect();
+        let mut expected: Vec<_> = expected.into_iter().map(|(key, entries)| (key, sum(entries.into_iter()))).collect();
         let by = |order, limit, failed_only| Grouping { dimensions: dimensions.clone(), order, limit, failed_only };
         let found = query.group_by(&filter, &by(Order::Largest("cost"), 3, false), true).await.unwrap();
         assert_eq!(found.count, expected.len() as i64);
@@ -103,9 +102,14 @@ async fn series_are_those_of_the_entries_in_any_zone(database: TestDatabase) {
                 expected.entry(start).or_default().push(entry);
             }
             let [series] = &found.series[..] else { panic!("{}", found.series.len()) };
-            assert_eq!((series.points.len(), series.latency.as_ref().unwrap().len()), (found.starts.len(), found.starts.len()));
+            assert_eq!(
+                (series.points.len(), series.latency.as_ref().unwrap().len()),
+                (found.starts.len(), found.starts.len())
+            );
             assert!(found.starts.is_sorted());
-            for ((start, totals), latency) in found.starts.iter().zip(&series.points).zip(series.latency.as_ref().unwrap()) {
+            for ((start, totals), latency) in
+                found.starts.iter().zip(&series.points).zip(series.latency.as_ref().unwrap())
+            {
                 let own = expected.remove(start).unwrap_or_default();
                 assert_eq!(*totals, sum(own.into_iter()), "{name} {granularity:?} {start} {filter:?}");
                 assert_eq!(latency.duration.calls(), totals.calls);
@@ -134,7 +138,8 @@ async fn a_series_of_groups_adds_up_to_all_calls(database: TestDatabase) {
                 let user = value(entry, Dimension::User);
                 let is_rest = found.series[..2].iter().all(|series| series.key.as_ref().unwrap()[0] != user);
                 matches(&filter, entry)
-                    && Granularity::Month.bucket(&zone("Asia/Tokyo"), entry.started_unix_ms as i64 / 1000).start == *start
+                    && Granularity::Month.bucket(&zone("Asia/Tokyo"), entry.started_unix_ms as i64 / 1000).start
+                        == *start
                     && series.key.as_ref().map_or(is_rest, |key| key[0] == user)
             });
             assert_eq!(*totals, sum(own));

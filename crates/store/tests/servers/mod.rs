@@ -4,10 +4,11 @@
 //! the first starts it, whoever is the last stops it. Servers listen on 127.0.0.1 only and write nothing to disk for
 //! good. A missing package makes tests fail, not disappear; `scripts/install-test-tools` installs them.
 
-#![allow(clippy::allow_attributes, dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,52 +22,53 @@ use aiproxy_store::Options;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, Row as _, SqliteConnection};
 
 /// Password of the servers' only user, `aiproxy`.
-pub const PASSWORD: &str = "test-password";
+pub(crate) const PASSWORD: &str = "test-password";
 
 const INSTALL: &str = "run scripts/install-test-tools to install what the tests need";
 
 /// A database of one test. It goes away with it.
-pub struct TestDatabase {
-    pub kind: DatabaseKind,
+pub(crate) struct TestDatabase {
+    pub(crate) kind: DatabaseKind,
     /// Path of the file, or name of the database.
-    pub name: String,
+    pub(crate) name: String,
     /// Port of the server.
-    pub port: u16,
+    pub(crate) port: u16,
     directory: Option<PathBuf>,
-    server: Option<Server>,
+    /// Kept running as long as this is there.
+    _server: Option<Server>,
 }
 
 impl TestDatabase {
     /// A SQLite file in a directory of its own.
-    pub async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let directory = std::env::temp_dir().join(format!("aiproxy-test-{}", unique()));
         fs::create_dir_all(&directory).unwrap();
         let name = directory.join("aiproxy.db").display().to_string();
-        Self { kind: DatabaseKind::Sqlite, name, port: 0, directory: Some(directory), server: None }
+        Self { kind: DatabaseKind::Sqlite, name, port: 0, directory: Some(directory), _server: None }
     }
 
     /// A database in a PostgreSQL server.
-    pub async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         let server = Server::use_postgres();
         let name = format!("test_{}", unique());
         let (url, sql) = (server.postgres_url("postgres"), format!("CREATE DATABASE {name}"));
         let mut connection = PgConnection::connect(&url).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-        Self { kind: DatabaseKind::Postgres, name, port: server.port, directory: None, server: Some(server) }
+        Self { kind: DatabaseKind::Postgres, name, port: server.port, directory: None, _server: Some(server) }
     }
 
     /// A database in a MariaDB server.
-    pub async fn mariadb() -> Self {
+    pub(crate) async fn mariadb() -> Self {
         let server = Server::use_mariadb();
         let name = format!("test_{}", unique());
         let (url, sql) = (server.mariadb_url("mysql"), format!("CREATE DATABASE {name}"));
         let mut connection = MySqlConnection::connect(&url).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-        Self { kind: DatabaseKind::Mysql, name, port: server.port, directory: None, server: Some(server) }
+        Self { kind: DatabaseKind::Mysql, name, port: server.port, directory: None, _server: Some(server) }
     }
 
     /// The URL, with the password.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let Self { name, port, .. } = self;
         match self.kind {
             DatabaseKind::Sqlite => format!("sqlite:{name}"),
@@ -76,12 +78,12 @@ impl TestDatabase {
     }
 
     /// How the store connects to it.
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         Options::new(self.kind, Secret::from(self.url()))
     }
 
     /// Runs statements.
-    pub async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.kind {
             DatabaseKind::Sqlite => {
@@ -100,7 +102,7 @@ impl TestDatabase {
     }
 
     /// The only column of a query, which is text.
-    pub async fn texts(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         let sql = AssertSqlSafe(sql.to_owned());
         macro_rules! texts {
             ($connection:ty) => {{
@@ -117,7 +119,7 @@ impl TestDatabase {
     }
 
     /// The only number of a query; `{expression}` as a number whatever it was.
-    pub async fn number(&self, expression: &str, rest: &str) -> i64 {
+    pub(crate) async fn number(&self, expression: &str, rest: &str) -> i64 {
         let text = match self.kind {
             DatabaseKind::Mysql => "CHAR",
             DatabaseKind::Sqlite | DatabaseKind::Postgres => "TEXT",
@@ -127,7 +129,7 @@ impl TestDatabase {
     }
 
     /// Number of rows of a table.
-    pub async fn count(&self, table: &str) -> i64 {
+    pub(crate) async fn count(&self, table: &str) -> i64 {
         self.number("COUNT(*)", &format!("FROM {table}")).await
     }
 }
@@ -182,7 +184,7 @@ impl Server {
         let starting = File::create(directory.join("starting.lock")).unwrap();
         starting.lock().unwrap();
         let noted = fs::read_to_string(directory.join("port")).ok().and_then(|port| port.parse().ok());
-        let running = noted.filter(|port| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok());
+        let running = noted.filter(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok());
         let port = running.unwrap_or_else(|| {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             start(&directory, port);
@@ -203,7 +205,10 @@ impl Drop for Server {
         }
         // Alone with it: nobody else holds the lock shared.
         if users.unlock().is_ok() && users.try_lock().is_ok() {
+            fs::remove_file(self.directory.join("port")).unwrap_or_default();
             (self.stop)(&self.directory);
+            // Nobody shall find it dying.
+            wait_until("the server ends", || TcpStream::connect(("127.0.0.1", self.port)).is_err());
         }
     }
 }
@@ -300,18 +305,26 @@ fn start_mariadb(directory: &Path, port: u16) {
     // It goes on after this process, for others that use it.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     drop(command.spawn().unwrap());
-    for _ in 0..600 {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let log = fs::read_to_string(data.join("server.log")).unwrap_or_default();
-    panic!("MariaDB did not start:\n{log}");
+    // It is ready when it greets.
+    wait_until(&format!("MariaDB starts; see {data_path}/server.log"), || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok() && stream.read_exact(&mut [0]).is_ok()
+        })
+    });
 }
 
 fn stop_mariadb(directory: &Path) {
     kill("-KILL", fs::read_to_string(directory.join("data/pid")).unwrap_or_default().trim());
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("waited for a minute until {what}");
 }
 
 fn kill(signal: &str, process: &str) {

@@ -34,18 +34,18 @@ static BEARER: LazyLock<Option<Regex>> =
 
 /// `"api_key": "…"`, whatever the value. The end may be missing.
 static MEMBER: LazyLock<Option<Regex>> =
-    LazyLock::new(|| compile(&format!(r#"(?i-u)("{NAMES}"\s*:\s*)(?:"(?:[^"\\]|\\.)*(?:"|\\?\z)|-?[0-9][0-9.e+-]*)"#)));
+    LazyLock::new(|| compile(&format!(r#"(?is)("{NAMES}"\s*:\s*)(?:"(?:[^"\\]|\\.)*(?:"|\\?\z)|-?[0-9][0-9.e+-]*)"#)));
 
 /// The same in JSON that is a text in JSON.
 static INNER_MEMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let space = r"(?:\s|\\[nrt])*";
     let value = r#"\\"(?:[^"\\]|\\\\(?:\\["\\]|[^"\\]))*(?:\\"|\\*\z)|-?[0-9][0-9.e+-]*"#;
-    compile(&format!(r#"(?i-u)(\\"{NAMES}\\"{space}:{space})(?:{value})"#))
+    compile(&format!(r#"(?is)(\\"{NAMES}\\"{space}:{space})(?:{value})"#))
 });
 
 /// `api_key=…` in forms and queries, and `key=…` in queries.
 static PARAMETER: LazyLock<Option<Regex>> =
-    LazyLock::new(|| compile(&format!(r#"(?i-u)((?:\b{NAMES}|[?&]key)=)[^&\s"'<>\\]+"#)));
+    LazyLock::new(|| compile(&format!(r#"(?i)((?:\b{NAMES}|[?&]key)=)[^&\s"'<>\\]+"#)));
 
 static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| compile(&format!("(?i-u)^{NAMES}$")));
 
@@ -143,7 +143,8 @@ mod tests {
         assert_eq!(hidden(r#"{"api_key": "cut of"#), r#"{"api_key": "***""#);
         assert_eq!(hidden("a=1&api_key=x%20y&b=2"), "a=1&api_key=***&b=2");
         assert_eq!(hidden("https://h/v1?key=abc"), "https://h/v1?key=***");
-        for name in ["api_key", "OPENAI-API-KEY", "aws_secret_access_key", "password", "x-goog-api-key", "access_token"] {
+        for name in ["api_key", "OPENAI-API-KEY", "aws_secret_access_key", "password", "x-goog-api-key", "access_token"]
+        {
             assert!(is_secret_name(name), "{name}");
         }
     }

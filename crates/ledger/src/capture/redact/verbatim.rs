@@ -165,10 +165,12 @@ fn percent(rest: &[u8], plain: &[u8]) -> Option<usize> {
 /// Length of a character written as `\u0041`, or as `\"`; with more backslashes if it was escaped again.
 fn escaped(rest: &[u8], plain: &[u8], character: char) -> Option<usize> {
     let mut at = 0;
-    let backslashes = |at: usize| rest.get(at..).map_or(0, |rest| {
-        // Each time something is escaped again there are about twice as many.
-        rest.iter().take(MOST_BACKSLASHES).take_while(|byte| **byte == b'\\').count()
-    });
+    let backslashes = |at: usize| {
+        rest.get(at..).map_or(0, |rest| {
+            // Each time something is escaped again there are about twice as many.
+            rest.iter().take(MOST_BACKSLASHES).take_while(|byte| **byte == b'\\').count()
+        })
+    };
     let mut units = [0; 2];
     let units = character.encode_utf16(&mut units);
     let is_escape = units.iter().all(|unit| {
@@ -214,7 +216,8 @@ mod tests {
         let percent: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
         assert_eq!(hidden(&format!("key={percent}&b=1")), "key=***&b=1");
         assert_eq!(hidden(&format!("key={}&b=1", percent.replace('%', "%25"))), "key=***&b=1", "encoded twice");
-        let usual = SECRET.replace('/', "%2f").replace('+', "%2b").replace(' ', "+").replace('"', "%22").replace('é', "%C3%A9");
+        let usual =
+            SECRET.replace('/', "%2f").replace('+', "%2b").replace(' ', "+").replace('"', "%22").replace('é', "%C3%A9");
         assert_eq!(hidden(&usual), "***");
         let escaped: String = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
         assert_eq!(hidden(&format!("\"{escaped}\"")), "\"***\"");

@@ -274,7 +274,8 @@ enum Event {
     Restart,
     /// Killed before the cursor was written, so many bytes of the current file earlier.
     Kill(u64),
-    /// Killed in the middle of a rotation: all numbers from this one on have moved, the others have not.
+    /// Killed in the middle of a rotation: all numbers from this one on have moved, the others have not. The current file
+    /// counts as 0.
     KillInRotation(usize),
     /// The cursor is lost.
     LoseCursor,
@@ -286,7 +287,7 @@ fn events() -> impl Strategy<Value = Vec<(usize, Event)>> {
         (0usize..9).prop_map(Event::Idle),
         Just(Event::Restart),
         (0u64..6_000).prop_map(Event::Kill),
-        (1usize..4).prop_map(Event::KillInRotation),
+        (0usize..4).prop_map(Event::KillInRotation),
         Just(Event::LoseCursor),
     ];
     prop::collection::vec((1usize..40, event), 1..12)
@@ -328,9 +329,10 @@ async fn run(events: Vec<(usize, Event)>, compress: bool) {
             Event::KillInRotation(from) => {
                 for number in (from..40).rev() {
                     for form in ["", ".gz"] {
-                        let name = |number: usize| directory.path(&format!("log/records.jsonl.{number}{form}"));
-                        if name(number).exists() {
-                            fs::rename(name(number), name(number + 1)).unwrap();
+                        let rotated = |number: usize| PathBuf::from(format!("{}.{number}{form}", current.display()));
+                        let name = if number == 0 { current.clone() } else { rotated(number) };
+                        if name.exists() && (number > 0 || form.is_empty()) {
+                            fs::rename(name, rotated(number + 1)).unwrap();
                         }
                     }
                 }
