@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Validate a config and print every problem with its position
     Check(Check),
+    /// Price calls of the past by the prices of now
+    Reprice(Reprice),
     /// Print the JSON Schema of the config, for editors
     Schema,
     /// Print a shell completion script
@@ -87,6 +89,26 @@ pub(crate) struct Check {
     #[arg(short, long, value_name = "FILE|DIR", default_value = "aiproxy.yaml", env = "AIPROXY_CONFIG")]
     pub config: PathBuf,
     /// json: print problems as one JSON array
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+/// `aiproxy reprice`
+#[derive(Args, Debug)]
+pub(crate) struct Reprice {
+    /// Config file, or a directory of them: its prices, and its database
+    #[arg(short, long, value_name = "FILE|DIR", default_value = "aiproxy.yaml", env = "AIPROXY_CONFIG")]
+    pub config: PathBuf,
+    /// Calls begun at or after this date or moment, e.g. 2026-11-01; everything by default
+    #[arg(long, value_name = "DATE")]
+    pub from: Option<String>,
+    /// Calls begun before this date or moment; now by default
+    #[arg(long, value_name = "DATE")]
+    pub to: Option<String>,
+    /// Also calls that have a price already
+    #[arg(long)]
+    pub all: bool,
+    /// json: print the result as one JSON document
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub output: Output,
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! open      the journal; what was counted before this start            before anything is served
 //! start     a thread for each sink
+//!           what was captured is made readable on a thread of its own
 //! leave     a successor feeds the sinks from now on; this process only appends
 //! stop      every sink gets a last while to write what is left; the journal keeps the rest
 //! ```
@@ -15,6 +16,7 @@ use aiproxy_config::snapshot::{System, Webhook};
 use aiproxy_core::time;
 use aiproxy_gateway::state::{Gateway, RecordSink};
 use aiproxy_ledger::Entry;
+use aiproxy_ledger::capture::{BodyKeeper, BodyQueue, Captured};
 use aiproxy_ledger::journal::{Journal, Keeper, Options};
 use aiproxy_ledger::live::LiveTotals;
 use aiproxy_ledger::runner::{Order, Runner, SinkStatus};
@@ -43,12 +45,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Ledger {
     journal: Arc<Journal>,
     directory: PathBuf,
+    bodies: BodyQueue,
+    body_keeper: BodyKeeper,
     tally: TallySink,
     totals: Arc<LiveTotals>,
     /// What was used up to now.
     pub(crate) book: TallyBook,
-    /// Whether `book` may lack something that the database has.
-    pub(crate) book_is_flawed: bool,
     /// Whose prices are in force, once it runs.
     gateway: Arc<OnceLock<Weak<Gateway>>>,
     statuses: Arc<Statuses>,
@@ -77,7 +79,10 @@ pub(crate) struct Sources {
 
 impl Ledger {
     /// Opens the journal and reads what was counted before.
-    pub(crate) fn open(system: &System, prices: &Arc<PriceTable>, workers: usize) -> Self {
+    ///
+    /// # Errors
+    /// The system has no thread.
+    pub(crate) fn open(system: &System, prices: &Arc<PriceTable>, workers: usize) -> anyhow::Result<Self> {
         let settings = &system.journal;
         let directory = system.data_dir.join("journal");
         let journal = Journal::open(Options {
@@ -95,25 +100,34 @@ impl Ledger {
             None => first.clone(),
         };
         let restored = TallySink::restore(&journal, calendar.clone(), Box::new(in_force));
-        let Restored { sink, book, totals, flaw, records } = restored;
+        let Restored { sink, book, totals, records, .. } = restored;
         if records > 0 {
             tracing::info!(records, "records of before this start were counted again");
         }
-        Self {
+        let (bodies, body_keeper) =
+            BodyKeeper::start(journal.clone(), &system.redact).context("no thread for captured bodies")?;
+        Ok(Self {
             journal,
             directory,
+            bodies,
+            body_keeper,
             tally: sink,
             totals,
             book,
-            book_is_flawed: flaw.is_some(),
             gateway,
             statuses: Arc::default(),
-        }
+        })
     }
 
     /// Where the gateway puts finished calls.
     pub(crate) fn sink(&self) -> Arc<JournalSink> {
-        Arc::new(JournalSink { journal: self.journal.clone(), statuses: self.statuses.clone() })
+        let (journal, statuses) = (self.journal.clone(), self.statuses.clone());
+        Arc::new(JournalSink { journal, bodies: self.bodies.clone(), statuses })
+    }
+
+    /// Where bodies wait to be made readable; told when the patterns to redact change.
+    pub(crate) fn bodies(&self) -> BodyQueue {
+        self.bodies.clone()
     }
 
     /// What the control plane reads.
@@ -123,7 +137,7 @@ impl Ledger {
 
     /// Starts feeding every sink.
     pub(crate) fn start(self, system: &System, gateway: &Arc<Gateway>) -> anyhow::Result<RunningLedger> {
-        let Self { journal, directory, tally, statuses, .. } = self;
+        let Self { journal, directory, tally, statuses, body_keeper, .. } = self;
         // Told once: a ledger starts once.
         self.gateway.set(Arc::downgrade(gateway)).ok();
         let (orders, order) = watch::channel(Order::Wait);
@@ -177,7 +191,7 @@ impl Ledger {
             let floors = known.all().iter().map(|status| status.committed().map(|position| position.floor));
             if feeds { floors.min().flatten() } else { None }
         })?;
-        Ok(RunningLedger { orders, counting, runners, keeper, shipping: Some(shipping) })
+        Ok(RunningLedger { orders, counting, runners, keeper, body_keeper, shipping: Some(shipping) })
     }
 }
 
@@ -204,6 +218,7 @@ pub(crate) struct RunningLedger {
     counting: watch::Sender<Order>,
     runners: Vec<Runner>,
     keeper: Keeper,
+    body_keeper: BodyKeeper,
     shipping: Option<Shipping>,
 }
 
@@ -220,6 +235,7 @@ impl RunningLedger {
 
     /// Ends, after the last call was closed.
     pub(crate) fn stop(self) {
+        self.body_keeper.stop(time::now() + LAST_WRITES);
         let end = Order::Finish(time::now() + LAST_WRITES);
         self.orders.send_if_modified(|order| {
             let feeds = *order == Order::Run;
@@ -237,6 +253,7 @@ impl RunningLedger {
 /// The journal as the gateway sees it.
 pub(crate) struct JournalSink {
     journal: Arc<Journal>,
+    bodies: BodyQueue,
     statuses: Arc<Statuses>,
 }
 
@@ -244,6 +261,10 @@ impl RecordSink for JournalSink {
     fn emit(&self, entry: &Entry<'_>) {
         // What cannot be kept is counted and told there.
         self.journal.append_record(entry);
+    }
+
+    fn keep_bodies(&self, captured: Captured) {
+        self.bodies.offer(captured);
     }
 
     fn has_room(&self) -> bool {
@@ -255,6 +276,9 @@ impl RecordSink for JournalSink {
         let mut problems = Vec::new();
         if let Some(trouble) = state.trouble {
             problems.push(format!("The journal cannot be written ({trouble}); records wait in memory."));
+        }
+        if self.bodies.lost() > 0 {
+            problems.push(format!("The bodies of {} calls were not stored: they came too fast.", self.bodies.lost()));
         }
         if state.lost > 0 {
             problems.push(format!("{} records were lost: disk and memory were full.", state.lost));

@@ -12,6 +12,7 @@ mod listeners;
 mod logging;
 mod output;
 mod reload;
+mod reprice;
 mod serve;
 mod takeover;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options),
         Command::DemoUpstream(options) => demo::run_upstream(options),
         Command::Check(options) => check::run(&options),
+        Command::Reprice(options) => reprice::run(&options),
         Command::Schema => output::line(aiproxy_config::json_schema_text().trim_end()).map(|()| ExitCode::SUCCESS),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "aiproxy", &mut std::io::stdout());

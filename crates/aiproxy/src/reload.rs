@@ -11,6 +11,7 @@ use aiproxy_core::time;
 use aiproxy_gateway::server::tls::ServerCertificate;
 use aiproxy_gateway::serving::Serving;
 use aiproxy_gateway::state::Gateway;
+use aiproxy_ledger::capture::BodyQueue;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
@@ -39,6 +40,8 @@ pub(crate) struct Reloader {
     files: Vec<PathBuf>,
     digest: [u8; 32],
     background: Background,
+    /// Told which patterns are redacted in captured bodies.
+    bodies: Option<BodyQueue>,
     /// Replaced snapshots that some call may still use. Kept here so that no call is the one that has to free them.
     retired: Vec<Arc<Serving>>,
 }
@@ -63,8 +66,14 @@ impl Reloader {
             files,
             digest,
             background,
+            bodies: None,
             retired: Vec::new(),
         }
+    }
+
+    /// Tells `bodies` when the patterns to redact change.
+    pub(crate) fn follow_redaction(&mut self, bodies: BodyQueue) {
+        self.bodies = Some(bodies);
     }
 
     /// Follows changes until the process ends. `asked` is told when somebody asks for a reload (SIGHUP).
@@ -130,6 +139,9 @@ impl Reloader {
         }
         self.log_level.set(&snapshot.system.log_level);
         let (users, proxy_keys, channels) = (snapshot.users.len(), snapshot.keys.len(), snapshot.channels.len());
+        if let Some(bodies) = &self.bodies {
+            bodies.set_redact(&snapshot.system.redact);
+        }
         let gateway = self.gateway.clone();
         match self.background.run(move || gateway.swap(snapshot)).await {
             None => tracing::error!("putting the config in force ended with a panic; the last good one stays in force"),
@@ -182,7 +194,8 @@ pub(crate) fn report(problems: &[aiproxy_config::Problem]) {
     }
 }
 
-/// Sockets are bound once: a change of these fields is named and waits for the next start.
+/// Sockets are bound once, sinks begin once, and sums are of one time zone: a change of these fields is named and waits
+/// for the next start.
 fn keep_what_needs_a_restart(new: &mut aiproxy_config::snapshot::System, old: &aiproxy_config::snapshot::System) {
     let changes = [
         ("system.listen", new.listen != old.listen),
@@ -190,6 +203,9 @@ fn keep_what_needs_a_restart(new: &mut aiproxy_config::snapshot::System, old: &a
         ("system.admin.token", new.admin_token != old.admin_token),
         ("system.data_dir", new.data_dir != old.data_dir),
         ("system.log", new.log != old.log),
+        ("system.journal", new.journal != old.journal),
+        ("system.database", new.database != old.database),
+        ("system.timezone", new.timezone != old.timezone),
         ("system.tls", new.tls.is_some() != old.tls.is_some()),
     ];
     for (field, changed) in changes {
@@ -202,6 +218,9 @@ fn keep_what_needs_a_restart(new: &mut aiproxy_config::snapshot::System, old: &a
     new.admin_token.clone_from(&old.admin_token);
     new.data_dir.clone_from(&old.data_dir);
     new.log.clone_from(&old.log);
+    new.journal.clone_from(&old.journal);
+    new.database.clone_from(&old.database);
+    new.timezone.clone_from(&old.timezone);
 }
 
 fn watcher(changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
@@ -220,8 +239,9 @@ fn watcher(changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     }
 }
 
-/// Files that grow all the time (records, logs, sockets) are not worth a look.
+/// Files that grow all the time (records, logs, sockets, databases) are not worth a look.
 fn may_be_config(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    ![".jsonl", ".log", ".sock", ".swp", "~"].iter().any(|ending| name.ends_with(ending)) && !name.contains(".jsonl.")
+    const GROWING: [&str; 7] = [".jsonl", ".log", ".sock", ".swp", ".tmp", ".parquet", "~"];
+    !GROWING.iter().any(|ending| name.ends_with(ending)) && ![".jsonl.", ".db"].iter().any(|part| name.contains(part))
 }

@@ -96,7 +96,7 @@ pub(crate) fn run_with(
         None => None,
     };
     let worker_count = options.workers.unwrap_or_else(cores).max(1);
-    let ledger = Ledger::open(system, &snapshot.prices, worker_count);
+    let ledger = Ledger::open(system, &snapshot.prices, worker_count)?;
     let mut bound = listeners::inherited(system.admin_listen)?;
     if bound.is_empty() {
         bound = listeners::bind_all(&system.listen, system.admin_listen, worker_count)?;
@@ -108,17 +108,19 @@ pub(crate) fn run_with(
     let gateway = Gateway::new(snapshot, dialer, ledger.sink(), admin_token.digest);
     gateway.quotas().restore(&ledger.book);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let control = Control::start(&gateway, &ledger, runtime.handle())?;
+    let tasks = aiproxy_core::tasks::Tasks::new();
+    let control = Control::start(&gateway, &ledger, runtime.handle(), &tasks)?;
     let workers = start_workers(&gateway, bound, worker_count, certificate.as_ref())?;
+    let bodies = ledger.bodies();
     let mut ledger = ledger.start(&gateway.snapshot().system, &gateway)?;
     let background = Background::start().context("no thread for reading the config")?;
     let (files, digest) = (loaded.files, loaded.digest);
-    let reloader = Reloader::new(options.config, gateway.clone(), certificate, log_level, files, digest, background);
+    let mut reloader = Reloader::new(options.config, gateway.clone(), certificate, log_level, files, digest, background);
+    reloader.follow_redaction(bodies);
 
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let (ask, asked) = mpsc::channel(1);
-        let tasks = aiproxy_core::tasks::Tasks::new();
         tasks.spawn(reloader.run(asked));
         tasks.spawn(probe::run(gateway.clone(), tasks.clone()));
         control.spawn_upkeep(&tasks);

@@ -75,6 +75,12 @@ pub(crate) fn price(serving: &Serving, channel: &Channel, model: &str, demand: &
     demand.output_cost = of(0, MILLION);
 }
 
+/// Whether the body says that it is JSON. SDKs always do.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("application/json"))
+}
+
 /// Which conversation a call belongs to: as a header says, or as its body tells.
 pub(crate) fn conversation(headers: &HeaderMap, prepared: &PreparedBody) -> Option<u64> {
     let named = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)).filter(|value| !value.is_empty());

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use aiproxy_core::time;
 use aiproxy_llm::dialect::Dialect;
-use aiproxy_llm::meter::{MeterKind, StreamStart};
+use aiproxy_llm::meter::{Meter, MeterKind, StreamStart};
+use aiproxy_llm::usage::Usage;
 use http::header;
 
 use crate::answer::Answer;
@@ -41,6 +42,8 @@ pub(crate) struct Accepted {
     pub(crate) claim: Option<Claim>,
     /// What the call holds of the channel's and the credential's own limits and quotas.
     lease: Option<Box<dyn Lease>>,
+    /// Which of the record's attempts gave it.
+    attempt: usize,
 }
 
 impl Accepted {
@@ -132,7 +135,10 @@ impl<'call> Failover<'call> {
                 Ok(answer) => {
                     let authority = target.endpoint.authority.clone();
                     let has_alias = target.real_model.is_some();
-                    let mut accepted = Box::new(Accepted { answer, timer, authority, has_alias, claim: None, lease });
+                    let mut accepted = {
+                        let attempt = self.record.attempts.len().saturating_sub(1);
+                        Box::new(Accepted { answer, timer, authority, has_alias, claim: None, lease, attempt })
+                    };
                     match self.judge(plan, &target, &mut accepted).await {
                         Ok(verdict) => (Ok(accepted), verdict),
                         Err((error, verdict)) => {
@@ -226,6 +232,11 @@ impl<'call> Failover<'call> {
             (_, Some(error)) => verdict(&Outcome::ErrorInSuccess(error), terms),
             (_, None) => verdict(&Outcome::Begun, terms),
         };
+        if error.is_some()
+            && let Some(usage) = self.used_in_vain(answer)
+        {
+            self.record.note_use(usage);
+        }
         if let Some(error) = &error {
             // Only the code: its sentence may quote the prompt.
             let why = error.code.as_deref().or(error.kind.as_deref()).unwrap_or("an error in a success");
@@ -247,6 +258,20 @@ impl<'call> Failover<'call> {
             let document = (kind == MeterKind::Json).then_some(route.dialect);
             (StreamStart::new(route.dialect, route.operation, kind), document)
         })
+    }
+
+    /// What a success used that turned out to be an error: its provider may have told.
+    fn used_in_vain(&self, answer: &Answer) -> Option<Usage> {
+        if !answer.head.status.is_success() {
+            return None;
+        }
+        self.start_of(answer)?;
+        let route = self.outgoing.route;
+        let content_type = answer.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind = MeterKind::of(route.operation, content_type.unwrap_or(""));
+        let mut meter = Meter::new(route.dialect, route.operation, kind);
+        answer.held.iter().for_each(|piece| meter.feed(piece));
+        meter.finish().usage
     }
 
     /// Tells the breakers. The claim stays where an answer has `begun` and the rest of its body may still say more.
@@ -335,6 +360,10 @@ impl<'call> Failover<'call> {
     }
 
     fn accepted(&mut self, mut accepted: Box<Accepted>) -> Box<Accepted> {
+        // What it used is read on its way to the client.
+        if let Some(attempt) = self.record.attempts.get_mut(accepted.attempt) {
+            (attempt.usage, attempt.cost) = (None, None);
+        }
         // An answer that was kept while others were asked holds nothing any more; what the last of them holds stays.
         if let Some(mut lease) = accepted.lease.take() {
             if let Some(warning) = lease.reservations().take_warning() {

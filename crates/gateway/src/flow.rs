@@ -157,6 +157,7 @@ async fn call(
         asked::price(serving, first.channel, model, &mut demand);
     }
     record.demand = demand;
+    record.is_estimable = demand.uses_tokens && asked::is_json(&parts.headers);
     reserve(serving, &caller_limits, demand, record).await?;
 
     let conversation = if needs.conversation { asked::conversation(&parts.headers, &prepared) } else { None };
@@ -228,6 +229,7 @@ fn open_record(worker: &Worker, serving: &Arc<Serving>, peer: IpAddr, parts: &Pa
         usage_is_whole: false,
         usage_flaw: None,
         demand: Demand::default(),
+        is_estimable: false,
         delivered_tokens: 0,
         cost: None,
         is_unpriced: false,

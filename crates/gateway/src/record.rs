@@ -138,6 +138,8 @@ pub struct Record {
     pub usage_flaw: Option<&'static str>,
     /// What the call may use as far as its request tells: for an estimate, should the provider not say.
     pub demand: Demand,
+    /// Whether an estimate of tokens makes sense: text was asked for, as JSON.
+    pub is_estimable: bool,
     /// Tokens of the answer that passed by, estimated.
     pub delivered_tokens: u64,
     /// What it cost, in micro-units of the base currency, with all attempts; `None` while it is unknown.
@@ -195,12 +197,13 @@ impl Record {
 
     /// Whether it counts as a request of its quotas: it was not refused.
     fn is_counted(&self) -> bool {
-        !self.attempts.is_empty() || (self.error_code.is_none() && (200..300).contains(&self.status))
+        // A client that leaves before the answer has an upstream asked, and no attempt noted.
+        self.place.is_some() || (self.error_code.is_none() && (200..300).contains(&self.status))
     }
 
     /// Where the provider's own numbers are missing, or are those of a beginning, an estimate stands in.
     fn complete_usage(&mut self) {
-        if !self.demand.uses_tokens || !self.may_have_used() {
+        if !self.is_estimable || !self.may_have_used() {
             return;
         }
         let is_whole = self.usage_is_whole || self.end == End::Complete;
@@ -220,6 +223,18 @@ impl Record {
                     self.usage_source = UsageSource::Estimated;
                 }
             }
+        }
+    }
+
+    /// Notes what the last attempt used although it failed, at the price of its own channel.
+    pub(crate) fn note_use(&mut self, usage: Usage) {
+        let model = self.real_model.as_deref().or(self.model_asked.as_deref()).unwrap_or_default();
+        let Some(attempt) = self.attempts.last_mut() else { return };
+        let channel = &self.snapshot.channels[attempt.place.channel];
+        attempt.usage = Some(usage);
+        match self.snapshot.prices.price(&channel.id, channel.kind.as_str(), model, Some(&usage)) {
+            Cost::Priced(cost) => attempt.cost = Some(cost),
+            Cost::Unpriced => self.is_unpriced = true,
         }
     }
 

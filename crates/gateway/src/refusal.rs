@@ -33,7 +33,7 @@ pub struct Refusal {
     /// Waiting will not help, whatever `retry_after` says.
     pub never_retry: bool,
     /// The limit that is in the way, told in `x-ratelimit-*`.
-    pub limit: Option<Exceeded>,
+    pub limit: Option<Box<Exceeded>>,
     /// How the record of such a call ends.
     pub end: End,
 }
@@ -163,7 +163,7 @@ impl Refusal {
             What::Quota { .. } => return Self::quota(exceeded, whose),
         };
         let mut refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, code, message).retry_after(wait);
-        refusal.limit = Some(*exceeded);
+        refusal.limit = Some(Box::new(*exceeded));
         refusal
     }
 

@@ -53,6 +53,8 @@ pub(crate) fn upstreams(
         .then_some(StreamErrors { dialect: route.dialect, operation: route.operation });
     let work_ids = if remembers_work && is_editable { WorkIds::of(route, record.method.as_str(), kind) } else { None };
 
+    // Of sound and pictures nobody can tell the tokens.
+    record.is_estimable &= metering.is_some();
     record.status = head.status.as_u16();
     record.protocol = if is_sse { "sse" } else { "http" };
     record.upstream_request_id = head

@@ -31,6 +31,9 @@ pub use keeper::Keeper;
 /// How long after a failure the disk is tried again.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 
+/// Memory that a shard keeps for its frames.
+const LARGEST_KEPT: usize = 64 << 10;
+
 /// How a journal is kept.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -170,6 +173,10 @@ impl Journal {
         frame::append(&mut shard.buffer, kind, write);
         let length = shard.buffer.len() as u64;
         let taken = self.write(shard);
+        // Bodies are large and rare.
+        if shard.buffer.capacity() > LARGEST_KEPT {
+            shard.buffer = Vec::new();
+        }
         if taken {
             self.appended.fetch_add(length, Ordering::Release);
         } else if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {

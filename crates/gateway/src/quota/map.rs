@@ -13,6 +13,8 @@ use crate::limits::Lease;
 use crate::record::Place;
 
 type Cell = OnceLock<Arc<Counter>>;
+/// A user, its groups and its department.
+type UserCell = OnceLock<Box<[Arc<Counter>]>>;
 
 /// Where everything of one snapshot is counted. Counters are found when they are first needed; from then on a call finds
 /// its own without looking at an id.
@@ -22,8 +24,8 @@ pub struct QuotaMap {
     calendar: Calendar,
     /// By the address of the key, which the snapshot keeps alive and in place. Keys have no index.
     keys: HashMap<usize, Cell, BuildHasherDefault<AddressHasher>>,
-    /// By the user's index: the user, its groups and its department.
-    users: Box<[OnceLock<Box<[Arc<Counter>]>>]>,
+    /// By the user's index.
+    users: Box<[UserCell]>,
     channels: Box<[ChannelCells]>,
 }
 

@@ -23,6 +23,7 @@ mod most_useful_error;
 mod paid_once;
 mod places;
 mod probes;
+mod quotas;
 mod reloads;
 mod replay;
 mod shares;

@@ -161,6 +161,11 @@ impl Shared {
     }
 
     fn keep(&self, captured: Captured) {
+        if self.journal.state().trouble.is_some() {
+            // While the disk takes nothing, the journal's memory is for records.
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let patterns = self.patterns.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Captured { id, started_unix_ms, request, response, secrets } = captured;
         // The bytes are the callers', and read by decoders of others: one that fails on them costs this call's bodies.

@@ -67,7 +67,7 @@ fn parameter<'value>(value: &'value str, wanted: &str) -> Option<&'value str> {
     let mut rest = value;
     while let Some(at) = rest.find(';') {
         rest = rest[at + 1..].trim_start();
-        let Some((name, after)) = rest.split_once('=') else { return None };
+        let (name, after) = rest.split_once('=')?;
         let after = after.trim_start();
         let (value, behind) = match after.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),

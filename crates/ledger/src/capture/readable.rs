@@ -81,7 +81,11 @@ pub(super) fn readable(body: RawBody, redactor: &Redactor<'_>) -> Readable {
         }
     }
     if readable.content.len() > LONGEST_CONTENT {
-        readable.content.truncate(readable.content.floor_char_boundary(LONGEST_CONTENT));
+        let mut end = LONGEST_CONTENT;
+        while !readable.content.is_char_boundary(end) {
+            end -= 1;
+        }
+        readable.content.truncate(end);
         cut = cut.or(Some(Cut::Size));
     }
     readable.cut = cut.map(Cut::as_str);

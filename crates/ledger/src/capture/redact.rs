@@ -21,11 +21,11 @@ impl Patterns {
     /// Compiles `system.redact`. The config was checked; a pattern that does not compile all the same is left out,
     /// loudly.
     pub(super) fn new(patterns: &[Box<str>]) -> Self {
-        let compile = |pattern: &Box<str>| {
+        let compile = |pattern: &str| {
             let compiled = Regex::new(pattern);
             compiled.inspect_err(|error| tracing::error!(%error, "a pattern of system.redact cannot be used")).ok()
         };
-        Self(patterns.iter().filter_map(compile).collect())
+        Self(patterns.iter().filter_map(|pattern| compile(pattern)).collect())
     }
 }
 

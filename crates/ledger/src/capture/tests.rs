@@ -463,3 +463,14 @@ fn a_keeper_that_falls_behind_drops_and_counts_and_holds_up_nobody() {
     let until = std::iter::repeat_with(|| std::thread::sleep(Duration::from_millis(10))).take(6_000);
     assert!(until.into_iter().any(|()| is_settled()), "{} kept, {} lost", queue.kept(), queue.lost());
 }
+
+#[test]
+fn bodies_take_no_memory_from_records_while_the_disk_takes_nothing() {
+    let directory = Directory::new("bodies");
+    std::fs::write(directory.path("journal"), "a file where the directory should be").unwrap();
+    let journal = journal(&directory);
+    let (queue, keeper) = BodyKeeper::start(journal.clone(), &[]).unwrap();
+    queue.offer(captured(1, "one"));
+    keeper.stop(time::now() + Duration::from_secs(30));
+    assert_eq!((queue.kept(), queue.lost(), journal.state().memory_bytes), (0, 1, 0));
+}

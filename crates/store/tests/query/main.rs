@@ -1,7 +1,7 @@
 //! Questions to the ledger in SQLite, PostgreSQL and MariaDB: whatever is asked, the answer is what adding up the
 //! entries by hand gives, to the unit.
 
-#![expect(clippy::unwrap_used, reason = "these are tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
 
 #[path = "../servers/mod.rs"]
 mod servers;
@@ -9,6 +9,7 @@ mod servers;
 mod calls;
 mod pages;
 mod retention;
+mod speed;
 mod sums;
 
 /// Runs each test with each kind of database.

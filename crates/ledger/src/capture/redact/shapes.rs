@@ -33,19 +33,20 @@ static BEARER: LazyLock<Option<Regex>> =
     LazyLock::new(|| compile(r"(?i-u)(\bbearer(?:\s+|%20|\+))[a-z0-9._~+/=-]{8,}"));
 
 /// `"api_key": "…"`, whatever the value. The end may be missing.
-static MEMBER: LazyLock<Option<Regex>> =
-    LazyLock::new(|| compile(&format!(r#"(?is)("{NAMES}"\s*:\s*)(?:"(?:[^"\\]|\\.)*(?:"|\\?\z)|-?[0-9][0-9.e+-]*)"#)));
+static MEMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    compile(&format!(r#"(?s)("(?i-u:{NAMES})"\s*:\s*)(?:"(?:[^"\\]|\\.)*(?:"|\\?\z)|-?[0-9][0-9.eE+-]*)"#))
+});
 
 /// The same in JSON that is a text in JSON.
 static INNER_MEMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let space = r"(?:\s|\\[nrt])*";
-    let value = r#"\\"(?:[^"\\]|\\\\(?:\\["\\]|[^"\\]))*(?:\\"|\\*\z)|-?[0-9][0-9.e+-]*"#;
-    compile(&format!(r#"(?is)(\\"{NAMES}\\"{space}:{space})(?:{value})"#))
+    let value = r#"\\"(?:[^"\\]|\\\\(?:\\["\\]|[^"\\]))*(?:\\"|\\*\z)|-?[0-9][0-9.eE+-]*"#;
+    compile(&format!(r#"(?s)(\\"(?i-u:{NAMES})\\"{space}:{space})(?:{value})"#))
 });
 
 /// `api_key=…` in forms and queries, and `key=…` in queries.
 static PARAMETER: LazyLock<Option<Regex>> =
-    LazyLock::new(|| compile(&format!(r#"(?i)((?:\b{NAMES}|[?&]key)=)[^&\s"'<>\\]+"#)));
+    LazyLock::new(|| compile(&format!(r#"((?i-u:\b{NAMES}|[?&]key)=)[^&\s"'<>\\]+"#)));
 
 static NAME: LazyLock<Option<Regex>> = LazyLock::new(|| compile(&format!("(?i-u)^{NAMES}$")));
 

@@ -136,7 +136,7 @@ impl StateFile {
 
     /// Keeps a file that cannot be used where a person, or a later version, can look at it.
     pub(super) fn set_aside(&self) {
-        let aside = self.path.with_added_extension("unusable");
+        let aside = self.path.with_extension("state.unusable");
         if let Err(error) = fs::rename(&self.path, aside) {
             tracing::error!(path = %self.path.display(), %error, "the file cannot be set aside");
         }

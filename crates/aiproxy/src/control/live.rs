@@ -1,0 +1,40 @@
+//! What `/stats` tells of this process.
+
+use std::sync::Arc;
+
+use aiproxy_admin::{About, Channel, Live, User};
+use aiproxy_config::snapshot::Status;
+use aiproxy_core::time;
+use aiproxy_gateway::state::Gateway;
+use aiproxy_ledger::live::{LiveTotals, Totals};
+
+/// Asks the gateway and the tally.
+pub(super) struct FromGateway {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) totals: Arc<LiveTotals>,
+}
+
+impl Live for FromGateway {
+    fn totals(&self) -> Totals {
+        self.totals.totals()
+    }
+
+    fn about(&self) -> About {
+        let snapshot = self.gateway.snapshot();
+        let channels = snapshot.channels.iter().map(|channel| {
+            let status = if channel.status == Status::Active { "active" } else { "disabled" };
+            (channel.id.to_string(), Channel { name: channel.name.to_string(), status: status.into() })
+        });
+        let users = snapshot.users.iter().map(|user| (user.id.to_string(), User { name: user.name.to_string() }));
+        About {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.gateway.started().elapsed().as_secs(),
+            unix_ms: time::unix_ms(),
+            channels: channels.collect(),
+            users: users.collect(),
+            keys: snapshot.keys.len() as u64,
+            open_websockets: 0,
+            currency: snapshot.prices.currency().into(),
+        }
+    }
+}
