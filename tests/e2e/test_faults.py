@@ -187,7 +187,7 @@ def test_a_database_that_was_never_there_keeps_nobody_from_starting(tmp_path, up
     assert set(load.statuses) == {200}
     log = until(lambda: "database" in running.process.log() and running.process.log(), 10, "a message")
     assert "a-secret-password" not in log
-    assert "refused" in log, log[-1500:]
+    assert f"nothing answers at 127.0.0.1:{port}" in log, log[-1500:]
     running.finish()
     assert_equal(gateway.file_rows(), upstream.served)
 
@@ -285,14 +285,15 @@ def test_a_data_directory_that_cannot_be_written_keeps_nobody_from_starting(tmp_
     """Root may write everywhere, so a file stands where the journal's directory should be."""
     (tmp_path / "gateway/data").mkdir(parents=True)
     (tmp_path / "gateway/data/journal").write_text("in the way")
-    gateway = Restartable(tmp_path / "gateway", upstream)
-    gateway.start()
+    gateway = Restartable(tmp_path / "gateway", upstream, log={"console": True, "file": None, "database": False})
+    process = gateway.start().process
     load = Load(gateway.port, gateway.key, callers=2)
     until(lambda: load.count() > 50, 30, "calls")
     load.stop()
     assert "journal" in " ".join(ready(gateway)["ledger"])
     gateway.gateway.finish()
-    assert_equal(gateway.file_rows(), upstream.served)
+    lines = [json.loads(line) for line in process.log().splitlines() if line.startswith('{"id"')]
+    assert_equal([row_of(line) for line in lines], upstream.served)
 
 
 def parquet_rows(directory):
