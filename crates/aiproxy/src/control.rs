@@ -10,7 +10,7 @@ use aiproxy_admin::metrics::{CONTENT_TYPE, MetricsSource};
 use aiproxy_admin::{Admin, Paths};
 use aiproxy_config::snapshot::System;
 use aiproxy_core::tasks::Tasks;
-use aiproxy_gateway::server::local::AdminPaths;
+use aiproxy_gateway::server::local::{AdminAnswer, AdminPaths};
 use aiproxy_gateway::state::Gateway;
 use aiproxy_store::query::Query;
 use aiproxy_store::{Store, retention};
@@ -28,8 +28,6 @@ mod measured;
 
 /// Pieces of an answer that wait for the client to take them.
 const PIECES: usize = 4;
-
-type Answer = Response<mpsc::Receiver<io::Result<Bytes>>>;
 
 /// What administrators can ask, and what is done beside the calls.
 pub(crate) struct Control {
@@ -62,7 +60,7 @@ impl Control {
     pub(crate) fn spawn_upkeep(&self, tasks: &Tasks) {
         let Some(store) = self.store.clone() else { return };
         let gateway = self.gateway.clone();
-        let kept = move || gateway.snapshot().system.retention.clone();
+        let kept = move || gateway.snapshot().system.retention;
         tasks.spawn(retention::run(store, kept, tasks.clone()));
     }
 }
@@ -81,7 +79,7 @@ struct Bridge {
 }
 
 impl AdminPaths for Bridge {
-    fn answer(&self, request: Request<Bytes>) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+    fn answer(&self, request: Request<Bytes>) -> Pin<Box<dyn Future<Output = AdminAnswer> + Send>> {
         if request.uri().path() == "/metrics" {
             let metrics = self.metrics.clone();
             // It lists a directory and reads a few files.
@@ -128,7 +126,7 @@ where
     }
 }
 
-fn page_answer(text: String) -> Answer {
+fn page_answer(text: String) -> AdminAnswer {
     let (tell, told) = mpsc::channel(1);
     // There is room for it: nothing else was sent.
     tell.try_send(Ok(Bytes::from(text))).ok();

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use aiproxy_config::snapshot::{System, Webhook};
 use aiproxy_core::time;
-use aiproxy_gateway::state::{Gateway, RecordSink};
+use aiproxy_gateway::state::{Gateway, RecordSink, SinkProblem};
 use aiproxy_ledger::Entry;
 use aiproxy_ledger::capture::{BodyKeeper, BodyQueue, Captured};
 use aiproxy_ledger::journal::{Journal, Keeper, Options};
@@ -177,9 +177,8 @@ impl Ledger {
         if log.database {
             let options = aiproxy_store::Options::configured(&system.database, &system.data_dir);
             let instance = journal.instance();
-            let sink =
-                SqlSink::new(&options, &instance, system.timezone.clone(), aiproxy_store::Limits::default())
-                    .context("system.database")?;
+            let sink = SqlSink::new(&options, &instance, system.timezone.clone(), aiproxy_store::Limits::default())
+                .context("system.database")?;
             runners.push(start(&journal, sink, &order)?);
         }
         statuses.0.set(runners.iter().map(|runner| runner.status().clone()).collect()).ok();
@@ -271,22 +270,24 @@ impl RecordSink for JournalSink {
         !self.journal.is_full()
     }
 
-    fn problems(&self) -> Vec<String> {
+    fn problems(&self) -> Vec<SinkProblem> {
         let state = self.journal.state();
         let mut problems = Vec::new();
+        let mut tell = |what: &str, detail: String| problems.push(SinkProblem { what: what.into(), detail });
         if let Some(trouble) = state.trouble {
-            problems.push(format!("The journal cannot be written ({trouble}); records wait in memory."));
-        }
-        if self.bodies.lost() > 0 {
-            problems.push(format!("The bodies of {} calls were not stored: they came too fast.", self.bodies.lost()));
+            tell("journal", format!("The journal cannot be written ({trouble}); records wait in memory."));
         }
         if state.lost > 0 {
-            problems.push(format!("{} records were lost: disk and memory were full.", state.lost));
+            tell("records lost", format!("{} records were lost: disk and memory were full.", state.lost));
+        }
+        if self.bodies.lost() > 0 {
+            tell("bodies lost", format!("The bodies of {} calls were not stored: too many came.", self.bodies.lost()));
         }
         for status in self.statuses.all() {
             if let Some((problem, since)) = status.problem().filter(|(_, since)| *since >= PATIENCE) {
                 let (name, seconds) = (status.name(), since.as_secs());
-                problems.push(format!("The sink '{name}' takes nothing since {seconds} s: {problem}"));
+                let what = format!("sink {name}");
+                tell(&what, format!("The sink '{name}' takes nothing since {seconds} s: {problem}"));
             }
         }
         problems

@@ -69,7 +69,9 @@ pub(crate) fn run(options: &Reprice) -> anyhow::Result<ExitCode> {
             output::line(&told.to_string())?;
         }
         Output::Text => {
-            output::line(&format!("{seen} records looked at, {changed} priced anew, {unpriced} still without a price."))?;
+            output::line(&format!(
+                "{seen} records looked at, {changed} priced anew, {unpriced} still without a price."
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -115,7 +115,8 @@ pub(crate) fn run_with(
     let mut ledger = ledger.start(&gateway.snapshot().system, &gateway)?;
     let background = Background::start().context("no thread for reading the config")?;
     let (files, digest) = (loaded.files, loaded.digest);
-    let mut reloader = Reloader::new(options.config, gateway.clone(), certificate, log_level, files, digest, background);
+    let mut reloader =
+        Reloader::new(options.config, gateway.clone(), certificate, log_level, files, digest, background);
     reloader.follow_redaction(bodies);
 
     runtime.block_on(async {

@@ -13,6 +13,7 @@ const NOT_ENFORCED: &[(&str, &str)] = &[
     ("channels.*.supports_websocket", "false"),
     ("system.redis", ""),
     ("system.secrets", ""),
+    ("system.log.parquet.s3", ""),
 ];
 
 /// Fields of older files that are read and ignored for good.

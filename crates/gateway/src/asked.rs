@@ -77,7 +77,8 @@ pub(crate) fn price(serving: &Serving, channel: &Channel, model: &str, demand: &
 
 /// Whether the body says that it is JSON. SDKs always do.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.get(..16).is_some_and(|start| start.eq_ignore_ascii_case("application/json"))
 }
 

@@ -70,11 +70,13 @@ pub(crate) async fn outlive_client(
 
 /// Reads the rest of a body that nobody takes.
 pub(crate) async fn read_on(mut egress: Box<Egress>, _place: Place, timeout: Duration) {
-    let rest = poll_fn(|context| loop {
-        match egress.poll_unseen(context) {
-            Poll::Ready(true) => {}
-            Poll::Ready(false) => return Poll::Ready(()),
-            Poll::Pending => return Poll::Pending,
+    let rest = poll_fn(|context| {
+        loop {
+            match egress.poll_unseen(context) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
         }
     });
     // Over time it is closed with what was seen.

@@ -157,7 +157,7 @@ async fn call(
         asked::price(serving, first.channel, model, &mut demand);
     }
     record.demand = demand;
-    record.is_estimable = demand.uses_tokens && asked::is_json(&parts.headers);
+    record.is_estimable = demand.uses_tokens && route.operation.is_text() && asked::is_json(&parts.headers);
     reserve(serving, &caller_limits, demand, record).await?;
 
     let conversation = if needs.conversation { asked::conversation(&parts.headers, &prepared) } else { None };

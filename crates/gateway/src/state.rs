@@ -40,10 +40,19 @@ pub trait RecordSink: Send + Sync + 'static {
         true
     }
 
-    /// What is wrong with keeping records and writing them on, in sentences; empty if nothing is.
-    fn problems(&self) -> Vec<String> {
+    /// What is wrong with keeping records and writing them on; empty if nothing is.
+    fn problems(&self) -> Vec<SinkProblem> {
         Vec::new()
     }
+}
+
+/// Something that is wrong with keeping records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkProblem {
+    /// In a word or two, for anybody: `journal`, `sink database`.
+    pub what: String,
+    /// In a sentence, for administrators.
+    pub detail: String,
 }
 
 /// State of the process that every worker sees.
@@ -276,7 +285,12 @@ pub struct Worker {
 impl Worker {
     /// A worker with an empty pool.
     pub fn new(gateway: Arc<Gateway>) -> Arc<Self> {
-        let worker = Arc::new(Self { gateway, pool: Pool::new(PoolLimits::default()), sequence: Sequence::new(), tasks: Tasks::new() });
+        let worker = Arc::new(Self {
+            gateway,
+            pool: Pool::new(PoolLimits::default()),
+            sequence: Sequence::new(),
+            tasks: Tasks::new(),
+        });
         let mut workers = worker.gateway.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.retain(|known| known.strong_count() > 0);
         workers.push(Arc::downgrade(&worker));

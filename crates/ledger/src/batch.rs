@@ -28,6 +28,7 @@ struct Frame {
 
 /// One thing in a batch.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for a moment; a box would cost every record")]
 pub enum Item<'batch> {
     /// A finished call.
     Record(Entry<'batch>),

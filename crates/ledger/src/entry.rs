@@ -201,7 +201,7 @@ mod usage_numbers {
     }
 
     fn numbers(usage: &Usage) -> Numbers {
-        let [fields @ ..] = usage.fields().map(|(_, value)| value);
+        let fields = usage.fields().map(|(_, value)| value);
         let mut numbers = [None; 15];
         numbers[..14].copy_from_slice(&fields);
         numbers[14] = usage.seconds_ms;
@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn an_entry_reads_back_as_it_was_written() {
-        let usage = Usage { input: Some(1), cached: Some(0), seconds_ms: Some(7), searches: Some(9), ..Usage::default() };
+        let usage =
+            Usage { input: Some(1), cached: Some(0), seconds_ms: Some(7), searches: Some(9), ..Usage::default() };
         let attempt =
             EntryAttempt { channel_id: "a", ms: 5, usage: Some(usage), cost: Some(-1), ..EntryAttempt::default() };
         let entry = Entry {
@@ -285,8 +286,8 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_are_an_entry_or_an_error(bytes: Vec<u8>) {
-            let _ = Entry::decode(&bytes);
-            let _ = Bodies::decode(&bytes);
+            drop(Entry::decode(&bytes));
+            drop(Bodies::decode(&bytes));
         }
     }
 }

@@ -139,8 +139,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
-            let _ = next(&bytes);
-            let _ = resynchronise(&bytes);
+            if let Some(at) = resynchronise(&bytes) {
+                let is_frame = matches!(next(&bytes[at..]), Next::Frame { .. });
+                proptest::prop_assert!(is_frame);
+            }
+            if let Next::Frame { payload, length, .. } = next(&bytes) {
+                proptest::prop_assert_eq!(length, HEAD + 1 + payload.len());
+            }
         }
     }
 }

@@ -117,7 +117,12 @@ impl Reader {
             if damaged {
                 match frame::resynchronise(&self.chunk[done..]) {
                     Some(bytes) => {
-                        tracing::error!(segment = number, at = end, bytes, "damaged bytes in the journal are passed over");
+                        tracing::error!(
+                            segment = number,
+                            at = end,
+                            bytes,
+                            "damaged bytes in the journal are passed over"
+                        );
                         end += bytes as u64;
                     }
                     None if !is_all && chunk_size < 2 * frame::LONGEST => {

@@ -351,7 +351,9 @@ impl<S: Sink> Feeding<S> {
         let path = path.display();
         match kept {
             Ok(()) => tracing::error!(sink = self.status.name, why, %path, "a record was refused and is set aside"),
-            Err(error) => tracing::error!(sink = self.status.name, why, %error, "a record was refused, and cannot be set aside"),
+            Err(error) => {
+                tracing::error!(sink = self.status.name, why, %error, "a record was refused, and cannot be set aside")
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The journal and its readers: what was appended is read once, whatever happened to the process or the disk.
 
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;

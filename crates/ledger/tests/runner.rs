@@ -1,5 +1,7 @@
 //! Feeding sinks: every entry reaches a sink once, whatever the sink does.
 
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

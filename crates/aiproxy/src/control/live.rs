@@ -23,9 +23,9 @@ impl Live for FromGateway {
         let snapshot = self.gateway.snapshot();
         let channels = snapshot.channels.iter().map(|channel| {
             let status = if channel.status == Status::Active { "active" } else { "disabled" };
-            (channel.id.to_string(), Channel { name: channel.name.to_string(), status: status.into() })
+            (channel.id.to_string(), Channel { name: named(&channel.name, &channel.id), status: status.into() })
         });
-        let users = snapshot.users.iter().map(|user| (user.id.to_string(), User { name: user.name.to_string() }));
+        let users = snapshot.users.iter().map(|user| (user.id.to_string(), User { name: named(&user.name, &user.id) }));
         About {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.gateway.started().elapsed().as_secs(),
@@ -37,4 +37,9 @@ impl Live for FromGateway {
             currency: snapshot.prices.currency().into(),
         }
     }
+}
+
+/// What people call it: its id, if it has no name.
+fn named(name: &str, id: &str) -> String {
+    if name.is_empty() { id } else { name }.to_string()
 }

@@ -15,7 +15,7 @@ pub struct LogForm {
     pub console: Option<bool>,
     /// In a file of JSON lines: its path, or path and rotation. Default: none.
     pub file: Option<LogFileChoice>,
-    /// In `system.database`. Quotas and statistics know of earlier calls only from there. Default true.
+    /// In `system.database`. Statistics and lists of records come from there. Default true.
     pub database: Option<bool>,
     /// To receivers, as signed batches of JSON: a URL, a URL with settings, or a list of those. Default: none.
     pub webhook: Option<WebhookChoice>,

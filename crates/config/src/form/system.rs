@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Any, ClientAbortChoice, JournalForm, Listen, LogForm, Network, OnJournalFullForm, OneOrMany, PricesForm, RateLimitForm,
-    RetentionChoice, RetryBudgetForm, Size, Span,
+    Any, ClientAbortChoice, JournalForm, Listen, LogForm, Network, OnJournalFullForm, OneOrMany, PricesForm,
+    RateLimitForm, RetentionChoice, RetryBudgetForm, Size, Span,
 };
 
 /// Settings of the process.
@@ -57,7 +57,8 @@ pub struct SystemForm {
     pub retry_budget: Option<RetryBudgetForm>,
     /// How fast calls may come, before any key is looked at.
     pub rate_limit: Option<RateLimitForm>,
-    /// IANA time zone of the hours, days and months of quotas and statistics, e.g. `Asia/Shanghai`. Default `UTC`.
+    /// IANA time zone of the hours, days and months of quotas and statistics, e.g. `Asia/Shanghai`. Needs
+    /// a restart. Default `UTC`.
     pub timezone: Option<String>,
     /// URL of the database: `postgres://user:password@host/name`, `mysql://…`, `mariadb://…`, or `sqlite:` and a path,
     /// relative to the data directory. `${NAME}`, `env:NAME` and `file:/path` are filled in. Needs a restart. Default:

@@ -131,7 +131,7 @@ async fn answer(
     request: Request<Incoming>,
     state: Arc<ConnectionState>,
 ) -> Response<GatewayBody> {
-    match local::answer(&worker.gateway, port, &request) {
+    match local::answer(&worker.gateway, port, peer.ip(), &request) {
         Some(Local::Answer(response)) => return response,
         // Boxed, for it is rare: a future takes the memory of its longest way.
         Some(Local::Admin(admin)) => return Box::pin(local::ask_admin(admin, request)).await,

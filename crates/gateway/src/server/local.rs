@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,15 +36,15 @@ pub enum Local {
 /// Answers administrators, off the data path. The credential was looked at before.
 pub trait AdminPaths: Send + Sync + 'static {
     /// The answer to `request`. May take its time; does its work elsewhere.
-    fn answer(
-        &self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Response<mpsc::Receiver<io::Result<Bytes>>>> + Send>>;
+    fn answer(&self, request: Request<Bytes>) -> Pin<Box<dyn Future<Output = AdminAnswer> + Send>>;
 }
 
+/// An answer whose body comes piece by piece.
+pub type AdminAnswer = Response<mpsc::Receiver<io::Result<Bytes>>>;
+
 /// What is done with a path that is never proxied; `None` for all others.
-pub fn answer<B>(gateway: &Gateway, port: Port, request: &Request<B>) -> Option<Local> {
-    match answer_here(gateway, port, request)? {
+pub fn answer<B>(gateway: &Gateway, port: Port, peer: IpAddr, request: &Request<B>) -> Option<Local> {
+    match answer_here(gateway, port, peer, request)? {
         Ok(response) => Some(Local::Answer(response)),
         Err(NotHere) => Some(match gateway.admin_paths() {
             Some(admin) => Local::Admin(admin),
@@ -63,7 +64,10 @@ where
     let (parts, body) = request.into_parts();
     let read = tokio::time::timeout(PATIENCE, Limited::new(body, LONGEST).collect()).await;
     let Ok(Ok(body)) = read else {
-        return refuse(&Refusal::invalid_request("The request body is too large, too slow or broken."), Dialect::Openai);
+        return refuse(
+            &Refusal::invalid_request("The request body is too large, too slow or broken."),
+            Dialect::Openai,
+        );
     };
     let response = admin.answer(Request::from_parts(parts, body.to_bytes())).await;
     response.map(GatewayBody::Streamed)
@@ -75,6 +79,7 @@ struct NotHere;
 fn answer_here<B>(
     gateway: &Gateway,
     port: Port,
+    peer: IpAddr,
     request: &Request<B>,
 ) -> Option<Result<Response<GatewayBody>, NotHere>> {
     let path = request.uri().path();
@@ -93,7 +98,7 @@ fn answer_here<B>(
         return Some(Ok(refuse(&refusal, Dialect::Openai)));
     }
     match (port, is_admin(path)) {
-        (Port::Both | Port::Admin, true) => Some(admin(gateway, request)),
+        (Port::Both | Port::Admin, true) => Some(admin(gateway, peer, request)),
         (Port::Callers, true) => Some(Ok(refuse(
             &Refusal::no_route("This path is served on the admin port (system.admin.listen)."),
             Dialect::Openai,
@@ -136,12 +141,15 @@ fn ready(gateway: &Gateway) -> Response<GatewayBody> {
     // A config file that broke after the start does not make the gateway unready: the last good one is served.
     let config = if gateway.config_problem().is_some() { "last good" } else { "current" };
     // Neither does a ledger that has to wait for its disk or database: calls are served and their records kept.
-    let ledger = gateway.sink().problems();
+    let ledger: Vec<_> = gateway.sink().problems().into_iter().map(|problem| problem.what).collect();
     reply(StatusCode::OK, &json!({ "status": "ready", "config": config, "ledger": ledger }))
 }
 
 /// Nothing under an admin path answers without the admin credential.
-fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Result<Response<GatewayBody>, NotHere> {
+fn admin<B>(gateway: &Gateway, peer: IpAddr, request: &Request<B>) -> Result<Response<GatewayBody>, NotHere> {
+    if is_open_to(gateway, peer, request) {
+        return Err(NotHere);
+    }
     let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = token
         .and_then(|value| value.trim().split_once(' '))
@@ -160,9 +168,23 @@ fn admin<B>(gateway: &Gateway, request: &Request<B>) -> Result<Response<GatewayB
     Err(NotHere)
 }
 
+/// Whether the local machine may read this without a credential (`open_stats: loopback`). A request that somebody
+/// passed on is not one of the local machine, wherever it comes from.
+fn is_open_to<B>(gateway: &Gateway, peer: IpAddr, request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let is_passed_on =
+        ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
+    request.uri().path() == "/stats"
+        && request.method() == Method::GET
+        && peer.to_canonical().is_loopback()
+        && !is_passed_on
+        && gateway.snapshot().system.open_stats
+}
+
 fn status(gateway: &Gateway) -> serde_json::Value {
     let snapshot = gateway.snapshot();
     let denials = gateway.admission.denials();
+    let problems: Vec<_> = gateway.sink().problems().into_iter().map(|problem| problem.detail).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_seconds": gateway.started().elapsed().as_secs(),
@@ -171,7 +193,7 @@ fn status(gateway: &Gateway) -> serde_json::Value {
             "reloads": gateway.reloads(),
             "problem": gateway.config_problem().map(|problem| problem.to_string()),
         },
-        "ledger": { "problems": gateway.sink().problems() },
+        "ledger": { "problems": problems },
         "connections": gateway.connections(),
         "calls_in_flight": gateway.calls_in_flight(),
         "users": snapshot.users.len(),

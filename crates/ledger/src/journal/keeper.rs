@@ -31,7 +31,8 @@ impl Keeper {
         done_below: impl Fn() -> Option<u64> + Send + 'static,
     ) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
-        let interval = journal.options.fsync.map_or(INTERVAL, |fsync| fsync.min(INTERVAL)).max(Duration::from_millis(1));
+        let interval =
+            journal.options.fsync.map_or(INTERVAL, |fsync| fsync.min(INTERVAL)).max(Duration::from_millis(1));
         let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
                 journal.tend(done_below());
@@ -149,12 +150,11 @@ impl Journal {
     }
 
     fn growing_files(&self) -> Vec<Arc<File>> {
-        let files = self.shards.iter().filter_map(|shard| {
-            match &shard.lock().unwrap_or_else(PoisonError::into_inner).writer {
+        let files =
+            self.shards.iter().filter_map(|shard| match &shard.lock().unwrap_or_else(PoisonError::into_inner).writer {
                 Writer::File { file, .. } => Some(file.clone()),
                 _ => None,
-            }
-        });
+            });
         files.collect()
     }
 }

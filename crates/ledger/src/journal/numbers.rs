@@ -8,7 +8,8 @@ use std::path::Path;
 
 /// Locks the numbers of `directory` until the file is dropped.
 pub(super) fn lock(directory: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(directory.join("numbers"))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(directory.join("numbers"))?;
     file.lock()?;
     Ok(file)
 }

@@ -10,6 +10,7 @@
 
 mod state;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub struct TallySink {
     on_foreign: Option<OnForeign>,
     book: TallyBook,
     totals: Arc<LiveTotals>,
+    unpriced: Unpriced,
     /// How far it has counted.
     position: Position,
     /// How far the file has it.
@@ -75,6 +77,29 @@ pub struct Restored {
     pub flaw: Option<String>,
     /// Records that were read from the journal.
     pub records: u64,
+}
+
+/// Models that were told of because no price is known for them: once each, and no more than so many.
+#[derive(Default)]
+struct Unpriced(BTreeSet<(String, String)>);
+
+impl Unpriced {
+    const MOST: usize = 1_000;
+
+    fn look_at(&mut self, entry: &Entry<'_>) {
+        if !entry.is_unpriced() || self.0.len() >= Self::MOST {
+            return;
+        }
+        let channel = entry.channel_id.unwrap_or_default();
+        let model = entry.model_served.or(entry.model_asked).unwrap_or_default();
+        if self.0.insert((channel.to_owned(), model.to_owned())) {
+            tracing::warn!(
+                channel.id = channel,
+                model,
+                "no price is known; such calls are recorded as unpriced. Set system.prices.models, then run 'aiproxy reprice'"
+            );
+        }
+    }
 }
 
 impl TallySink {
@@ -109,6 +134,7 @@ impl TallySink {
             on_foreign: None,
             book: book.clone(),
             totals: totals.clone(),
+            unpriced: Unpriced::default(),
             position,
             saved,
             file,
@@ -136,6 +162,7 @@ impl TallySink {
             let count = if origin.is_own(segment) { &mut own } else { &mut foreign };
             *count += 1;
             self.book.add_entry(&entry, &self.calendar);
+            self.unpriced.look_at(&entry);
             entry
         });
         self.totals.add(counted, &prices);

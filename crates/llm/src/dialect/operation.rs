@@ -129,6 +129,32 @@ pub enum ModelPlace {
 }
 
 impl Operation {
+    /// Text goes in, and text or embeddings come out: what it used can be estimated from what passed by.
+    #[must_use]
+    pub const fn is_text(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions
+                | Self::Completions
+                | Self::Responses
+                | Self::Embeddings
+                | Self::Messages
+                | Self::GenerateContent
+                | Self::StreamGenerateContent
+                | Self::EmbedContent
+                | Self::Interactions
+                | Self::DashscopeGeneration
+                | Self::DashscopeMultimodal
+                | Self::DashscopeEmbedding
+                | Self::CohereChat
+                | Self::CohereEmbed
+                | Self::BedrockInvoke
+                | Self::BedrockInvokeStream
+                | Self::BedrockConverse
+                | Self::BedrockConverseStream
+        )
+    }
+
     /// Where this operation names its model, unless the path does (`Route::model_place` knows that).
     #[must_use]
     pub const fn model_place(self) -> ModelPlace {

@@ -1,7 +1,9 @@
-//! Sums over a range: in all, by group, by period. One statement each, whatever the range and however many rows: the
-//! database adds up, what comes back is the answer.
+//! Sums over a range: in all, by group, by period. One statement each, or a few, whatever the range and however many
+//! rows: the database adds up, what comes back is the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use aiproxy_config::snapshot::DatabaseKind;
 
 use super::cover::{Period, Piece};
 use super::error::QueryError;
@@ -19,10 +21,14 @@ const MAX_SUMS: usize = 50_000;
 /// Most rows of histograms, which are narrow.
 const MAX_BINS: usize = 500_000;
 
+/// Most series, and most rows of packed histograms.
+const MAX_PACKED: usize = 300_000;
+
 /// The values that a group has in common, one per dimension; `None` for those that are none of the chosen groups.
 pub(super) type Key = Option<Vec<String>>;
 
 /// What is asked of the rows of some pieces.
+#[derive(Clone, Copy)]
 pub(super) struct Question<'a> {
     /// Where the rows are.
     pub(super) pieces: &'a [Piece],
@@ -130,7 +136,14 @@ impl Question<'_> {
     /// Histograms by group and by index of the period.
     pub(super) async fn latency(&self, session: &mut Session) -> Result<BTreeMap<(Key, usize), Latency>, QueryError> {
         let mut histograms = BTreeMap::<(Key, usize), Latency>::new();
-        let Some(parts) = self.parts(session, Select::Latency) else { return Ok(histograms) };
+        let mut rest = *self;
+        let records: Vec<_> =
+            self.pieces.iter().filter(|piece| matches!(piece, Piece::Records { .. })).copied().collect();
+        if session.sql().kind() == DatabaseKind::Sqlite {
+            self.packed_latency(session, &mut histograms).await?;
+            rest.pieces = &records;
+        }
+        let Some(parts) = rest.parts(session, Select::Latency) else { return Ok(histograms) };
         for row in bounded(session, parts, MAX_BINS).await? {
             let (group, column) = self.group(&row)?;
             let number = |column| row.int(column).map_err(unreadable);
@@ -138,6 +151,82 @@ impl Question<'_> {
             histograms.entry(group).or_default().add(kind, bin, calls);
         }
         Ok(histograms)
+    }
+
+    /// The same from the rollups of SQLite, which adds up by sorting: that takes ten times as long as to read the bins of
+    /// a bucket in the order they lie in, packed into one text, and add them up here.
+    async fn packed_latency(
+        &self,
+        session: &mut Session,
+        histograms: &mut BTreeMap<(Key, usize), Latency>,
+    ) -> Result<(), QueryError> {
+        let Some(sql) = self.packed(session) else { return Ok(()) };
+        let keys = if self.dimensions.is_empty() { None } else { Some(self.series(session).await?) };
+        for row in bounded(session, sql, MAX_PACKED).await? {
+            let [series, bucket] = [row.int(0).map_err(unreadable)?, row.int(1).map_err(unreadable)?];
+            let key = match &keys {
+                None => Some(Vec::new()),
+                // A series that is not among them is not in the filter.
+                Some(keys) => match keys.get(&series) {
+                    Some(key) => key.clone(),
+                    None => continue,
+                },
+            };
+            let histogram = histograms.entry((key, self.period(bucket))).or_default();
+            for number in row.text(2).map_err(unreadable)?.split(',') {
+                let unreadable = |_| QueryError::Failed(format!("a packed bin is `{number}`"));
+                let number: i64 = number.parse().map_err(unreadable)?;
+                histogram.add(number / 512 % 2, number % 512, number / 1024);
+            }
+        }
+        Ok(())
+    }
+
+    fn packed(&self, session: &Session) -> Option<Sql> {
+        let mut sql = session.sql();
+        let mut is_first = true;
+        for piece in self.pieces {
+            let Piece::Rollups { granularity, from, to } = piece else { continue };
+            sql.push(if is_first { "" } else { " UNION ALL " });
+            is_first = false;
+            let (series, group) = if self.dimensions.is_empty() { ("0", "") } else { ("series_id", ", series_id") };
+            sql.push("SELECT ").push(series).push(", bucket, group_concat(calls * 1024 + kind * 512 + bin)");
+            sql.push(" FROM rollup_latency WHERE granularity = ").push(&granularity.code().to_string());
+            sql.push(" AND bucket >= ").bind(*from).push(" AND bucket < ").bind(*to);
+            if !self.filter.is_unconditional() || self.only_groups {
+                sql.push(" AND series_id IN (SELECT series.id FROM series WHERE 1 = 1");
+                self.conditions(&mut sql);
+                sql.push(")");
+            }
+            sql.push(" GROUP BY bucket").push(group);
+        }
+        (!is_first).then_some(sql)
+    }
+
+    /// The group of each series.
+    async fn series(&self, session: &mut Session) -> Result<HashMap<i64, Key>, QueryError> {
+        let mut sql = session.sql();
+        sql.push("SELECT ");
+        for dimension in self.dimensions {
+            self.key(*dimension, &mut sql);
+            sql.push(", ");
+        }
+        sql.push("series.id FROM series WHERE 1 = 1");
+        self.conditions(&mut sql);
+        let rows = bounded(session, sql, MAX_PACKED).await?;
+        let keys = rows.iter().map(|row| {
+            let (key, column) = self.key_of(row)?;
+            Ok((row.int(column).map_err(unreadable)?, key))
+        });
+        keys.collect()
+    }
+
+    fn conditions(&self, sql: &mut Sql) {
+        self.filter.conditions(sql);
+        if self.only_groups {
+            sql.push(" AND ");
+            self.in_groups(sql);
+        }
     }
 
     /// The rows of all pieces; `None` where there are none.
@@ -202,11 +291,7 @@ impl Question<'_> {
         if let Some(duration) = duration {
             sql.push(" AND ").push(duration).push(" IS NOT NULL");
         }
-        self.filter.conditions(sql);
-        if self.only_groups {
-            sql.push(" AND ");
-            self.in_groups(sql);
-        }
+        self.conditions(sql);
         for column in 1..=columns {
             sql.push(if column == 1 { " GROUP BY " } else { ", " }).push(&column.to_string());
         }
@@ -271,9 +356,18 @@ impl Question<'_> {
 
     /// The group and period of a row, and where its numbers begin.
     fn group(&self, row: &Row) -> Result<((Key, usize), usize), QueryError> {
-        let mut column = 0;
+        let (key, column) = self.key_of(row)?;
+        if self.periods.is_none() {
+            return Ok(((key, 0), column));
+        }
+        let bucket = row.int(column).map_err(unreadable)?;
+        Ok(((key, self.period(bucket)), column + 1))
+    }
+
+    /// The group of a row, and what column comes after it.
+    fn key_of(&self, row: &Row) -> Result<(Key, usize), QueryError> {
         let mut key = Some(Vec::with_capacity(self.dimensions.len()));
-        for dimension in self.dimensions {
+        for (column, dimension) in self.dimensions.iter().enumerate() {
             let value = match dimension {
                 Dimension::Status => row.maybe_int(column).map_err(unreadable)?.map(|status| status.to_string()),
                 _ => row.maybe_text(column).map_err(unreadable)?,
@@ -282,15 +376,14 @@ impl Question<'_> {
                 key.push(value);
                 key
             });
-            column += 1;
         }
-        let mut period = 0;
-        if let Some(periods) = self.periods {
-            let bucket = row.int(column).map_err(unreadable)?;
-            period = periods.partition_point(|period| period.bucket <= bucket).saturating_sub(1);
-            column += 1;
-        }
-        Ok(((key, period), column))
+        Ok((key, self.dimensions.len()))
+    }
+
+    /// The index of the period that a bucket is in.
+    fn period(&self, bucket: i64) -> usize {
+        let periods = self.periods.unwrap_or_default();
+        periods.partition_point(|period| period.bucket <= bucket).saturating_sub(1)
     }
 }
 

@@ -39,7 +39,8 @@ async fn pages_of_ten_million_records() {
     timed(&mut slow, "summary without percentiles", query.summary(&ragged, false)).await.unwrap();
     timed(&mut slow, "summary of one user", query.summary(&only(Dimension::User, "user-7"), true)).await.unwrap();
     for dimension in [Dimension::User, Dimension::Channel, Dimension::Model] {
-        let by = Grouping { dimensions: vec![dimension], order: Order::Largest("cost"), limit: 100, failed_only: false };
+        let by =
+            Grouping { dimensions: vec![dimension], order: Order::Largest("cost"), limit: 100, failed_only: false };
         let name = format!("by {}", dimension.as_str());
         timed(&mut slow, &name, query.group_by(&ragged, &by, true)).await.unwrap();
         let name = format!("by {} without percentiles", dimension.as_str());
