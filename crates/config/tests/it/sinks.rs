@@ -182,7 +182,12 @@ fn parquet_files_go_to_a_directory_and_on_to_s3() {
 
 #[test]
 fn parquet_files_that_make_no_sense() {
-    let of = |text: &str| system_problems(&format!("log: {{parquet: {text}}}"));
+    // That S3 is not there yet is said besides.
+    let is_error = |line: &&str| !line.contains("not enforced");
+    let of = |text: &str| {
+        let problems = system_problems(&format!("log: {{parquet: {text}}}"));
+        problems.lines().filter(is_error).collect::<Vec<_>>().join("\n")
+    };
     insta::assert_snapshot!(of("''"), @"aiproxy.yaml:1:25: error: system.log.parquet: the path is empty");
     insta::assert_snapshot!(of("1"), @"aiproxy.yaml:1:25: error: system.log.parquet: expected true or false or text or a group of fields, found a whole number");
     insta::assert_snapshot!(of("{directory: ' ', max_size: 1KiB, interval: 0}"), @r"
