@@ -105,6 +105,30 @@ def test_secrets_in_bodies_are_in_no_sink(serve, upstreams, coding):
     captured.assert_nothing_leaked(1)
 
 
+def disguised(secret):
+    """A secret as it may stand in a body without being written out."""
+    yield "".join(f"\\u{ord(letter):04x}" for letter in secret)
+    yield secret.replace("-", "\\u002d")
+    yield secret.replace("-", "%2D")
+    yield secret.replace("-", "%2d")
+    for padding in ("", "x", "xx"):
+        yield base64.b64encode(f"{padding}{secret}:".encode()).decode()
+    yield base64.urlsafe_b64encode(secret.encode()).decode()
+
+
+def test_keys_are_found_in_disguise(serve, upstreams):
+    captured = Captured(serve, upstreams, plain(CHAT))
+    calls = 0
+    for secret in captured.secrets[1:]:
+        for form in disguised(secret):
+            body = b'{"model": "demo", "messages": [{"role": "user", "content": "so %s said"}]}' % form.encode()
+            content = captured.bodies(captured.call(body))["request"]["content"]
+            assert form not in content and form[4:-4] not in content, form
+            assert content.startswith('{"model": "demo"') and "***" in content
+            calls += 1
+    captured.assert_nothing_leaked(calls)
+
+
 def stream_of(pieces, cuts=()):
     """An SSE answer of these deltas whose bytes are written cut at these places."""
     events = [{"model": "demo", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

@@ -237,7 +237,8 @@ def test_a_used_up_credential_makes_room_for_another(serve, upstreams):
 
 
 def test_counts_survive_a_kill(serve, upstreams):
-    gateway = limited(serve, upstreams(plain(CHAT)).url, quota("requests", "total", 12), quota("tokens", "total", 10**6))
+    quotas = [quota("requests", "total", 12), quota("tokens", "total", 10**6)]
+    gateway = limited(serve, upstreams(plain(CHAT)).url, *quotas)
     assert [http1.chat(gateway).status for _ in range(7)] == [200] * 7
     gateway.process.signal(signal.SIGKILL)
     gateway.process.wait()

@@ -92,6 +92,34 @@ def test_a_caller_who_leaves_while_a_whole_answer_is_made(serve, upstreams):
     assert len(gateway.finish()) == 1
 
 
+def test_what_a_cut_stream_told_at_its_beginning_is_kept(serve, upstreams):
+    """Anthropic tells the input first and the output last: of a cut stream the one is known, the other estimated."""
+    stream = HeldStream()
+    gateway = serve(upstreams(stream).url, system={"prices": PRICES})
+    body = json.dumps(http1.chat_body(stream=True, max_tokens=500)).encode()
+    lines = ["POST /v1/messages HTTP/1.1", "Host: gateway", f"Content-Length: {len(body)}"]
+    lines += ["Content-Type: application/json", f"x-api-key: {gateway.keys['anthropic']}"]
+    connection = http1.connect(gateway.base_url)
+    connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    usage = {"input_tokens": 700, "cache_read_input_tokens": 300, "output_tokens": 1}
+    event(stream, "message_start", message={"type": "message", "model": "demo", "usage": usage})
+    for number in range(20):
+        event(stream, "content_block_delta", index=0, delta={"type": "text_delta", "text": f"word {number:02d} "})
+    seen = b""
+    while b"word 19 " not in seen:
+        seen += connection.recv(65_536)
+    assert_cancelled(stream, leave(connection))
+    kept = gateway.records.one()
+    assert_estimated(kept, "client_closed", 200, range(20, 61))
+    assert (kept["usage"]["input"], kept["usage"]["cached"]) == (1_000, 300)
+    assert kept["cost"] == 700 + 150 + 2 * kept["usage"]["output"]
+
+
+def event(stream, name, **fields):
+    data = json.dumps({"type": name, **fields})
+    stream.send(f"event: {name}\ndata: {data}\n\n".encode())
+
+
 def test_an_upstream_that_breaks_in_the_middle(serve, upstreams):
     stream = HeldStream()
     gateway, call = begun(serve, upstreams, stream, 20)

@@ -131,7 +131,7 @@ async fn report_table(
         limit: MAX_GROUPS,
         failed_only: report == ERRORS,
     };
-    let percentiles = parameters.switch("percentiles", true)?;
+    let percentiles = parameters.switch("percentiles", false)?;
     parameters.finish()?;
     let found = query.group_by(filter, &grouping, percentiles).await?;
     if found.count > MAX_GROUPS as i64 {

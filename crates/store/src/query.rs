@@ -199,8 +199,10 @@ impl Query {
     pub async fn group_by(&self, filter: &Filter, by: &Grouping, percentiles: bool) -> Result<Groups, QueryError> {
         let mut session = self.open(filter).await?;
         let filter = self.widened(&mut session, filter).await?;
-        let summary = self.sum(&mut session, &filter, percentiles).await?;
-        let (groups, count) = self.groups(&mut session, &filter, by, by.limit.min(MAX_GROUPS), percentiles).await?;
+        let mut summary = self.sum(&mut session, &filter, false).await?;
+        let limit = by.limit.min(MAX_GROUPS);
+        let (groups, count, latency) = self.groups(&mut session, &filter, by, limit, percentiles).await?;
+        summary.latency = latency;
         session.finish().await?;
         Ok(Groups { summary, groups, count })
     }
@@ -222,7 +224,7 @@ impl Query {
         let (mut dimensions, mut keys) = (&[][..], Vec::new());
         if let Some(grouping) = &by.grouping {
             let limit = grouping.limit.min(MAX_SERIES);
-            let (groups, _) = self.groups(&mut session, &filter, grouping, limit, false).await?;
+            let (groups, ..) = self.groups(&mut session, &filter, grouping, limit, false).await?;
             keys = groups.into_iter().map(|group| group.key).collect();
             dimensions = &grouping.dimensions;
         }
@@ -231,7 +233,6 @@ impl Query {
             filter: &filter,
             dimensions,
             groups: by.grouping.as_ref().map(|_| &keys[..]),
-            only_groups: false,
             periods: Some(&periods),
         };
         let totals = question.totals(&mut session).await?;
@@ -326,7 +327,7 @@ impl Query {
     async fn sum(&self, session: &mut Session, filter: &Filter, percentiles: bool) -> Result<Summary, QueryError> {
         let pieces = cover::cover(&self.calendar, filter.start_ms, filter.end_ms);
         let question =
-            Question { pieces: &pieces, filter, dimensions: &[], groups: None, only_groups: false, periods: None };
+            Question { pieces: &pieces, filter, dimensions: &[], groups: None, periods: None };
         let totals = question.totals(session).await?.into_values().next().unwrap_or_default();
         let latency = match percentiles {
             true => Some(question.latency(session).await?.into_values().next().unwrap_or_default()),
@@ -343,30 +344,26 @@ impl Query {
         by: &Grouping,
         limit: usize,
         percentiles: bool,
-    ) -> Result<(Vec<Group>, i64), QueryError> {
+    ) -> Result<(Vec<Group>, i64, Option<Latency>), QueryError> {
         let pieces = cover::cover(&self.calendar, filter.start_ms, filter.end_ms);
         let dimensions = &by.dimensions[..];
         let question =
-            Question { pieces: &pieces, filter, dimensions, groups: None, only_groups: false, periods: None };
+            Question { pieces: &pieces, filter, dimensions, groups: None, periods: None };
         let top = Top { order: by.order, limit, failed_only: by.failed_only };
         let (groups, count) = question.top(session, top).await?;
-        let keys: Vec<_> = groups.iter().map(|(key, _)| key.clone()).collect();
-        let mut histograms = None;
-        if percentiles && !keys.is_empty() {
-            // Beyond some number of groups naming them all is dearer than reading every one.
-            let is_few = keys.len() <= 100 && (keys.len() as i64) < count;
-            let question = Question { groups: is_few.then_some(&keys[..]), only_groups: is_few, ..question };
-            histograms = Some(question.latency(session).await?);
-        }
+        // Histograms are the dearest: those of all groups are read once, and added up to that of all calls.
+        let mut histograms = if percentiles { Some(question.latency(session).await?) } else { None };
+        let all = histograms.as_ref().map(|histograms| {
+            let mut all = Latency::default();
+            histograms.values().for_each(|latency| all.merge(latency));
+            all
+        });
         let groups = groups.into_iter().map(|(key, totals)| Group {
-            latency: percentiles.then(|| {
-                let found = histograms.as_mut().and_then(|found| found.remove(&(Some(key.clone()), 0)));
-                found.unwrap_or_default()
-            }),
+            latency: histograms.as_mut().map(|found| found.remove(&(Some(key.clone()), 0)).unwrap_or_default()),
             key,
             totals,
         });
-        Ok((groups.collect(), count))
+        Ok((groups.collect(), count, all))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aiproxy_config::snapshot::DatabaseKind;
 use aiproxy_core::time::{self, Instant};
@@ -32,7 +33,12 @@ pub(super) struct Session {
 impl Session {
     /// A connection of `store`, in a transaction.
     pub(super) async fn open(store: &Store) -> Result<Self, QueryError> {
-        let deadline = time::now() + DEADLINE;
+        Self::open_for(store, DEADLINE).await
+    }
+
+    /// The same for as long as `limit`.
+    async fn open_for(store: &Store, limit: Duration) -> Result<Self, QueryError> {
+        let deadline = time::now() + limit;
         let connection = timeout_at(deadline, store.reader()).await.map_err(|_| QueryError::Timeout)?;
         let connection = connection.map_err(|error| told(&error))?;
         let given_up = Arc::new(AtomicBool::new(false));
@@ -132,4 +138,37 @@ fn told(error: &StoreError) -> QueryError {
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
 pub(super) fn unreadable(error: sqlx::Error) -> QueryError {
     QueryError::Failed(format!("a row cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[tokio::test]
+    async fn a_question_that_takes_too_long_is_stopped_and_the_next_one_answered() {
+        let directory = std::env::temp_dir().join(format!("aiproxy-session-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let store = Store::connect(&Options::sqlite(&directory.join("aiproxy.db"))).await.unwrap();
+        // More of them than there are connections: each must be given up, not only waited for.
+        for _ in 0..6 {
+            let mut session = Session::open_for(&store, Duration::from_millis(50)).await.unwrap();
+            let mut sql = session.sql();
+            sql.push("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n");
+            assert!(matches!(session.rows(sql).await, Err(QueryError::Timeout)));
+        }
+        let mut session = Session::open(&store).await.unwrap();
+        let mut sql = session.sql();
+        sql.push("SELECT COUNT(*) FROM records");
+        assert_eq!(session.rows(sql).await.unwrap()[0].int(0).unwrap(), 0);
+        // Nothing can be written here.
+        let mut sql = session.sql();
+        sql.push("DELETE FROM records");
+        assert!(session.rows(sql).await.is_err());
+        drop(session);
+        // A connection that was given back is without its deadline.
+        Session::open_for(&store, Duration::from_millis(500)).await.unwrap().finish().await.unwrap();
+        drop(store);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

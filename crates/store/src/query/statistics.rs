@@ -38,8 +38,6 @@ pub(super) struct Question<'a> {
     pub(super) dimensions: &'a [Dimension],
     /// Groups that are told apart: all, or these and the rest.
     pub(super) groups: Option<&'a [Vec<String>]>,
-    /// Whether the rest is left out.
-    pub(super) only_groups: bool,
     /// Periods that are told apart.
     pub(super) periods: Option<&'a [Period]>,
 }
@@ -193,9 +191,9 @@ impl Question<'_> {
             sql.push("SELECT ").push(series).push(", bucket, group_concat(calls * 1024 + kind * 512 + bin)");
             sql.push(" FROM rollup_latency WHERE granularity = ").push(&granularity.code().to_string());
             sql.push(" AND bucket >= ").bind(*from).push(" AND bucket < ").bind(*to);
-            if !self.filter.is_unconditional() || self.only_groups {
+            if !self.filter.is_unconditional() {
                 sql.push(" AND series_id IN (SELECT series.id FROM series WHERE 1 = 1");
-                self.conditions(&mut sql);
+                self.filter.conditions(&mut sql);
                 sql.push(")");
             }
             sql.push(" GROUP BY bucket").push(group);
@@ -212,21 +210,13 @@ impl Question<'_> {
             sql.push(", ");
         }
         sql.push("series.id FROM series WHERE 1 = 1");
-        self.conditions(&mut sql);
+        self.filter.conditions(&mut sql);
         let rows = bounded(session, sql, MAX_PACKED).await?;
         let keys = rows.iter().map(|row| {
             let (key, column) = self.key_of(row)?;
             Ok((row.int(column).map_err(unreadable)?, key))
         });
         keys.collect()
-    }
-
-    fn conditions(&self, sql: &mut Sql) {
-        self.filter.conditions(sql);
-        if self.only_groups {
-            sql.push(" AND ");
-            self.in_groups(sql);
-        }
     }
 
     /// The rows of all pieces; `None` where there are none.
@@ -291,7 +281,7 @@ impl Question<'_> {
         if let Some(duration) = duration {
             sql.push(" AND ").push(duration).push(" IS NOT NULL");
         }
-        self.conditions(sql);
+        self.filter.conditions(sql);
         for column in 1..=columns {
             sql.push(if column == 1 { " GROUP BY " } else { ", " }).push(&column.to_string());
         }
@@ -321,7 +311,7 @@ impl Question<'_> {
     /// One column of the group's key: the value, or NULL where it is none of the groups asked for.
     fn key(&self, dimension: Dimension, sql: &mut Sql) {
         let column = dimension.column();
-        if self.groups.is_none() || self.only_groups {
+        if self.groups.is_none() {
             value(dimension, column, sql);
             return;
         }
