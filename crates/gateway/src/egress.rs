@@ -74,6 +74,8 @@ pub struct Egress {
     length: Option<u64>,
     metering: Option<Box<Metering>>,
     edits: Option<Box<Edits>>,
+    /// What is stored of it is what the upstream sent: with the usage that the client does not see.
+    stores_unedited: bool,
     work_ids: Option<Box<WorkIds>>,
     stream_errors: Option<StreamErrors>,
     ready: VecDeque<Bytes>,
@@ -164,6 +166,7 @@ impl Egress {
     /// Starts the idle deadline.
     pub(crate) fn new(mut parts: EgressParts) -> Self {
         parts.timer.enter(Phase::Idle);
+        let stores_unedited = parts.hide_usage_chunk.is_some();
         let has_edits = parts.hide_usage_chunk.is_some() || parts.rename_model.is_some();
         let (hide_usage_chunk, rename_model) = (parts.hide_usage_chunk, parts.rename_model);
         let edits = Edits { hide_usage_chunk, rename_model, staged: Vec::new(), renamed: Vec::new() };
@@ -171,6 +174,7 @@ impl Egress {
             upstream: None,
             length: parts.length,
             metering: parts.metering,
+            stores_unedited,
             edits: has_edits.then(|| Box::new(edits)),
             work_ids: parts.work_ids.map(Box::new),
             stream_errors: parts.stream_errors,
@@ -202,7 +206,7 @@ impl Egress {
         loop {
             if let Some(data) = self.ready.pop_front() {
                 self.record.response_bytes += data.len() as u64;
-                if let Some(capture) = &self.record.capture {
+                if let Some(capture) = self.record.capture.as_ref().filter(|_| !self.stores_unedited) {
                     capture.response(&data);
                 }
                 if self.ready.is_empty() && self.is_over() {
@@ -310,6 +314,9 @@ impl Egress {
             return;
         }
         self.look_at(&data);
+        if let Some(capture) = self.record.capture.as_ref().filter(|_| self.stores_unedited) {
+            capture.response(&data);
+        }
         match &mut self.edits {
             None => self.ready.push_back(data),
             Some(edits) => edits.push(data, &mut self.ready),
@@ -351,6 +358,10 @@ impl Egress {
                 let mut buffer = [0; 36];
                 let error = GatewayError { status, code, message, request_id: id.encode(&mut buffer) };
                 let event = stream_error(dialect, operation, error);
+                if let Some(capture) = self.record.capture.as_ref().filter(|_| self.stores_unedited) {
+                    capture.response(b"\n\n");
+                    capture.response(&event);
+                }
                 // The upstream may have stopped inside an event: a blank line ends whatever was begun.
                 self.ready.push_back(Bytes::from_static(b"\n\n"));
                 self.ready.push_back(Bytes::from(event));
