@@ -326,8 +326,7 @@ impl Query {
 
     async fn sum(&self, session: &mut Session, filter: &Filter, percentiles: bool) -> Result<Summary, QueryError> {
         let pieces = cover::cover(&self.calendar, filter.start_ms, filter.end_ms);
-        let question =
-            Question { pieces: &pieces, filter, dimensions: &[], groups: None, periods: None };
+        let question = Question { pieces: &pieces, filter, dimensions: &[], groups: None, periods: None };
         let totals = question.totals(session).await?.into_values().next().unwrap_or_default();
         let latency = match percentiles {
             true => Some(question.latency(session).await?.into_values().next().unwrap_or_default()),
@@ -347,8 +346,7 @@ impl Query {
     ) -> Result<(Vec<Group>, i64, Option<Latency>), QueryError> {
         let pieces = cover::cover(&self.calendar, filter.start_ms, filter.end_ms);
         let dimensions = &by.dimensions[..];
-        let question =
-            Question { pieces: &pieces, filter, dimensions, groups: None, periods: None };
+        let question = Question { pieces: &pieces, filter, dimensions, groups: None, periods: None };
         let top = Top { order: by.order, limit, failed_only: by.failed_only };
         let (groups, count) = question.top(session, top).await?;
         // Histograms are the dearest: those of all groups are read once, and added up to that of all calls.
