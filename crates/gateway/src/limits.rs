@@ -79,7 +79,7 @@ pub enum Used {
 
 /// What one call holds of its limits. Dropping it ends the call; tokens not settled by then are given back.
 pub trait Lease: Send + Sync {
-    /// Replaces the estimate of limits by the truth. Quotas are settled by [`QuotaMap::settle`].
+    /// Replaces the estimate of limits by the truth. Quotas are settled by `QuotaMap::settle`.
     fn settle(&mut self, used: Used);
     /// Ends the call for its limits, as dropping does, but keeps what it holds of quotas: an attempt that failed may be the
     /// one that its record counts.

@@ -3,7 +3,7 @@
 //! | sink | each record | remembers where it is |
 //! |---|---|---|
 //! | [`console`] | once, twice where the process was killed in between | cursor file |
-//! | [`file`] | exactly once | cursor file with the length of the file; ids of lines beyond it |
+//! | [`mod@file`] | exactly once | cursor file with the length of the file; ids of lines beyond it |
 //! | [`webhook`] | at least once, with its id | cursor file |
 //! | [`parquet`] | exactly once | cursor file, which names the finished files |
 

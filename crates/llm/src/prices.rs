@@ -1,4 +1,4 @@
-//! What a call costs: a table of prices per model, and the arithmetic from a [`Usage`] to money in whole micro-units.
+//! What a call costs: a table of prices per model, and the arithmetic from a `Usage` to money in whole micro-units.
 //!
 //! The shipped table is data with its date and source per row; a config replaces or overrides it. Everything here is
 //! integers, so that the same usage costs the same to the unit wherever and whenever it is priced again. Knows no
