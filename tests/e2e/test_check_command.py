@@ -71,11 +71,11 @@ def test_a_directory_of_files_is_one_config(tmp_path):
 EXAMPLES = sorted((binary.REPOSITORY / "examples").iterdir())
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def variable(name):
     return f"https://{name.lower().replace('_', '-')}.example" if name.endswith("_URL") else f"value-of-{name}"
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_is_good_once_its_variables_are_set(example):
     files = [example] if example.is_file() else [path for path in example.rglob("*") if path.is_file()]
     names = {name for path in files for name in environment_names(path.read_text())}
