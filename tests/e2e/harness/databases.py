@@ -60,6 +60,15 @@ class Server:
         self.process = subprocess.Popen(command, stdout=log, stderr=log, **options)
         until(self.is_up, 60, f"{type(self).__name__} starts: {(self.directory / 'server.log').read_text()[-500:]}")
 
+    def ask(self, sql):
+        """What a query gives; nothing while there are no tables yet, or the server is still starting."""
+        try:
+            return self.query(sql)
+        except subprocess.CalledProcessError as error:
+            if any(words in error.stderr for words in ("does not exist", "doesn't exist", "starting up", "refused")):
+                return []
+            raise
+
     def stop(self):
         self.process.kill()
         self.process.wait()
@@ -98,7 +107,7 @@ class Postgres(Server):
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
     def rows(self):
-        return numbered(self.query(QUERY.format(id="encode(id::bytea, 'hex')")))
+        return numbered(self.ask(QUERY.format(id="encode(id::bytea, 'hex')")))
 
 
 class MariaDb(Server):
@@ -149,7 +158,7 @@ class MariaDb(Server):
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
     def rows(self):
-        return numbered(self.query(QUERY.format(id="HEX(id)")))
+        return numbered(self.ask(QUERY.format(id="HEX(id)")))
 
 
 class Sqlite:
