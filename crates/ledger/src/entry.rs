@@ -193,56 +193,11 @@ mod usage_numbers {
     type Numbers = [Option<u64>; 15];
 
     pub(super) fn serialize<S: Serializer>(usage: &Option<Usage>, serializer: S) -> Result<S::Ok, S::Error> {
-        usage.as_ref().map(numbers).serialize(serializer)
+        usage.as_ref().map(Usage::numbers).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Usage>, D::Error> {
-        Ok(Option::<Numbers>::deserialize(deserializer)?.map(usage))
-    }
-
-    fn numbers(usage: &Usage) -> Numbers {
-        let fields = usage.fields().map(|(_, value)| value);
-        let mut numbers = [None; 15];
-        numbers[..14].copy_from_slice(&fields);
-        numbers[14] = usage.seconds_ms;
-        numbers
-    }
-
-    fn usage(numbers: Numbers) -> Usage {
-        let [
-            input,
-            output,
-            cached,
-            cache_write,
-            cache_write_long,
-            reasoning,
-            audio_input,
-            audio_output,
-            image_input,
-            image_output,
-            image,
-            video,
-            characters,
-            searches,
-            seconds_ms,
-        ] = numbers;
-        Usage {
-            input,
-            output,
-            cached,
-            cache_write,
-            cache_write_long,
-            reasoning,
-            audio_input,
-            audio_output,
-            image_input,
-            image_output,
-            image,
-            video,
-            characters,
-            seconds_ms,
-            searches,
-        }
+        Ok(Option::<Numbers>::deserialize(deserializer)?.map(Usage::from_numbers))
     }
 }
 

@@ -73,7 +73,6 @@ pub struct Journal {
 #[derive(Default)]
 struct Own {
     growing: BTreeSet<u64>,
-    first: Option<u64>,
     made: BTreeSet<u64>,
 }
 
@@ -267,13 +266,13 @@ impl Journal {
     }
 
     fn new_file(&self) -> io::Result<(u64, File)> {
-        let _alone = numbers::lock(&self.options.directory)?;
+        let alone = numbers::lock(&self.options.directory)?;
         let on_disk = segments_on_disk(&self.options.directory)?.last().copied().unwrap_or(0);
-        let number = 1 + numbers::last(&_alone).max(on_disk).max(self.last_number.load(Ordering::Acquire));
+        let number = 1 + numbers::last(&alone).max(on_disk).max(self.last_number.load(Ordering::Acquire));
         let file = OpenOptions::new().create_new(true).append(true).open(self.path(number))?;
         // Held for as long as the file is open: tells readers in every process that more may come.
         file.try_lock().map_err(io::Error::from)?;
-        numbers::write(&_alone, number);
+        numbers::write(&alone, number);
         self.last_number.fetch_max(number, Ordering::AcqRel);
         self.own().add(number);
         Ok((number, file))
@@ -394,7 +393,6 @@ impl Own {
     fn add(&mut self, number: u64) {
         self.growing.insert(number);
         self.made.insert(number);
-        self.first.get_or_insert(number);
     }
 }
 

@@ -51,7 +51,7 @@ pub struct SinkStatus {
     frames: AtomicU64,
     failures: AtomicU64,
     rejected: AtomicU64,
-    /// When the oldest record that was read last began, and what of the journal is not yet written.
+    /// How far it has come, and what is in its way.
     progress: Mutex<Progress>,
 }
 
@@ -113,7 +113,6 @@ impl SinkStatus {
         }
     }
 
-    /// True if this is worth telling.
     fn fails(&self, problem: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut progress = self.progress();

@@ -98,6 +98,54 @@ impl Usage {
         ]
     }
 
+    /// Every number in one row: those of [`Self::fields`], then `seconds_ms`. For forms that have no names.
+    #[must_use]
+    pub fn numbers(&self) -> [Option<u64>; 15] {
+        let mut numbers = [None; 15];
+        numbers[..14].copy_from_slice(&self.fields().map(|(_, value)| value));
+        numbers[14] = self.seconds_ms;
+        numbers
+    }
+
+    /// Reads what [`Self::numbers`] gave.
+    #[must_use]
+    pub fn from_numbers(numbers: [Option<u64>; 15]) -> Self {
+        let [
+            input,
+            output,
+            cached,
+            cache_write,
+            cache_write_long,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+            image,
+            video,
+            characters,
+            searches,
+            seconds_ms,
+        ] = numbers;
+        Self {
+            input,
+            output,
+            cached,
+            cache_write,
+            cache_write_long,
+            reasoning,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+            image,
+            video,
+            characters,
+            seconds_ms,
+            searches,
+        }
+    }
+
     /// Input and output together: what token limits and quotas count.
     #[must_use]
     pub fn total_tokens(&self) -> u64 {

@@ -220,7 +220,7 @@ impl Found {
             cost: row.maybe_int(8)?,
             price_version: row.text(9)?,
             attempts: row.maybe_text(10)?,
-            usage: usage(numbers),
+            usage: Usage::from_numbers(numbers),
         })
     }
 
@@ -286,44 +286,6 @@ async fn update(connection: &mut Connection, record: &Found, priced: &Priced) ->
 /// The lowest id above `id`.
 fn following(id: [u8; 16]) -> [u8; 16] {
     u128::from_be_bytes(id).saturating_add(1).to_be_bytes()
-}
-
-/// Usage from the columns.
-fn usage(numbers: [Option<u64>; USAGES]) -> Usage {
-    let [
-        input,
-        output,
-        cached,
-        cache_write,
-        cache_write_long,
-        reasoning,
-        audio_input,
-        audio_output,
-        image_input,
-        image_output,
-        image,
-        video,
-        characters,
-        searches,
-        seconds_ms,
-    ] = numbers;
-    Usage {
-        input,
-        output,
-        cached,
-        cache_write,
-        cache_write_long,
-        reasoning,
-        audio_input,
-        audio_output,
-        image_input,
-        image_output,
-        image,
-        video,
-        characters,
-        seconds_ms,
-        searches,
-    }
 }
 
 /// Usage of an attempt: the same names, and time in seconds.
