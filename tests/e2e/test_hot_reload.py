@@ -62,7 +62,7 @@ def test_a_revoked_key_is_refused_within_two_seconds_while_its_open_stream_runs_
     stream.finish()
     assert b"[DONE]" in running.rest()
     running.close()
-    opened_first = gateway.records.all()[0]
+    opened_first = gateway.records.of(running.head().headers["x-request-id"])
     assert (opened_first["status"], opened_first["end"]) == (200, "complete")
 
 
