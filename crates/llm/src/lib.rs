@@ -12,6 +12,8 @@ pub mod meter;
 pub mod models;
 pub mod peek;
 pub mod prices;
+pub mod realtime;
 pub mod sse;
 pub mod usage;
+pub mod websocket;
 pub mod work;

@@ -146,6 +146,18 @@ impl Usage {
         }
     }
 
+    /// Adds what another call, response or turn consumed. A number that only one of them has is that one's.
+    pub fn add(&mut self, other: &Self) {
+        let mut sums = self.numbers();
+        for (sum, more) in sums.iter_mut().zip(other.numbers()) {
+            *sum = match (*sum, more) {
+                (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+                (sum, more) => sum.or(more),
+            };
+        }
+        *self = Self::from_numbers(sums);
+    }
+
     /// Input and output together: what token limits and quotas count.
     #[must_use]
     pub fn total_tokens(&self) -> u64 {
