@@ -52,6 +52,11 @@ impl Answer {
         Self { head, held: Vec::new(), rest }
     }
 
+    /// A connection that is a socket from now on. What came behind the head is in its `unread`.
+    pub(crate) fn upgraded(head: ResponseHead, connection: Connection) -> Self {
+        Self { head, held: Vec::new(), rest: Rest::Ended(Some(connection)) }
+    }
+
     /// The connection, once nothing more is to be read from it.
     pub(crate) fn take_connection(&mut self) -> Option<Connection> {
         match &mut self.rest {

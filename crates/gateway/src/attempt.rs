@@ -11,9 +11,11 @@ use http::Method;
 
 use crate::answer::Answer;
 use crate::record::{Attempt, OpenRecord, bounded};
+use crate::request_head::UpgradeLines;
 use crate::route::Target;
 use crate::state::Worker;
 use crate::timer::CallTimer;
+use crate::tunnel::handshake;
 use crate::upstream::error::{AttemptError, Failure, Phase};
 use crate::upstream::exchange::{Rest, exchange};
 use crate::upstream::pool::Connection;
@@ -21,13 +23,21 @@ use crate::upstream::pool::Connection;
 /// Pause before the first further connection attempt; doubled each time.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Sends `request` (head first), and the `rest` of its body if that is still to come, to `target` and waits for the
+/// What is sent.
+pub(crate) struct Request<'call> {
+    pub(crate) method: &'call Method,
+    /// The pieces, head first.
+    pub(crate) pieces: &'call [Bytes],
+    /// Our side of the handshake, if it asks for a socket.
+    pub(crate) upgrade: Option<&'call UpgradeLines>,
+}
+
+/// Sends `request`, and the `rest` of its body if that is still to come, to `target` and waits for the
 /// response head.
 pub(crate) async fn run(
     worker: &Worker,
     target: &Target<'_>,
-    method: &Method,
-    request: &[Bytes],
+    request: &Request<'_>,
     rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
     record: &mut OpenRecord,
@@ -36,19 +46,21 @@ pub(crate) async fn run(
     if rest.is_some() {
         // A body that streams cannot be written twice, so it gets a connection that nobody else used before.
         let started = time::now();
-        let result = fresh(worker, target, method, request, rest, timer).await;
+        let result = fresh(worker, target, request, rest, timer).await;
         return note(record, target, started, result);
     }
-    let idempotent = method.is_idempotent();
+    let idempotent = request.method.is_idempotent();
     let mut connects_left = target.channel.max_retries;
     let mut pause = RETRY_PAUSE;
     loop {
         let started = time::now();
-        let pooled = worker.pool.take(target.endpoint.pool_key, started);
+        // A socket keeps its connection: those that are shared stay for calls.
+        let pooled =
+            if request.upgrade.is_none() { worker.pool.take(target.endpoint.pool_key, started) } else { None };
         let was_pooled = pooled.is_some();
         let result = match pooled {
-            Some(connection) => on(connection, method, request, None, timer).await,
-            None => fresh(worker, target, method, request, None, timer).await,
+            Some(connection) => on(connection, request, None, timer).await,
+            None => fresh(worker, target, request, None, timer).await,
         };
         let error = match result {
             Err(error) if was_pooled && is_stale(&error, idempotent) => {
@@ -76,8 +88,7 @@ fn is_stale(error: &AttemptError, idempotent: bool) -> bool {
 async fn fresh(
     worker: &Worker,
     target: &Target<'_>,
-    method: &Method,
-    request: &[Bytes],
+    request: &Request<'_>,
     rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
 ) -> Result<Answer, AttemptError> {
@@ -89,18 +100,23 @@ async fn fresh(
             return Err(AttemptError::unsent(Failure::Timeout(phase)));
         }
     };
-    on(Connection::new(io, target.endpoint.pool_key), method, request, rest, timer).await
+    on(Connection::new(io, target.endpoint.pool_key), request, rest, timer).await
 }
 
 /// Sends the request on `connection`.
 async fn on(
     mut connection: Connection,
-    method: &Method,
-    request: &[Bytes],
+    request: &Request<'_>,
     rest: Option<Rest<'_>>,
     timer: &mut CallTimer,
 ) -> Result<Answer, AttemptError> {
-    let answer = exchange(&mut connection, method, request, rest, timer).await?;
+    let answer = exchange(&mut connection, request.method, request.pieces, rest, timer).await?;
+    if let Some(upgrade) = request.upgrade.filter(|_| answer.head.status.as_u16() < 400) {
+        return match handshake::accepted(&answer.head, upgrade) {
+            Ok(()) => Ok(Answer::upgraded(answer.head, connection)),
+            Err(why) => Err(AttemptError::ambiguous(Failure::Invalid(why))),
+        };
+    }
     if answer.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return Err(AttemptError::ambiguous(Failure::Invalid("an upgrade nobody asked for")));
     }

@@ -95,10 +95,15 @@ impl<'call> Failover<'call> {
         // The clock is read again only for further attempts.
         let mut now_ms = gateway.ms_of(self.record.started);
         loop {
-            let (target, claim) = match plan.next(now_ms) {
+            let (mut target, claim) = match plan.next(now_ms) {
                 Next::Try(target, claim) => (target, claim),
                 Next::Nothing(wait) => return self.give_up(wait),
             };
+            if self.outgoing.upgrade.is_some()
+                && let Some(endpoint) = &target.channel.websocket_url
+            {
+                target.endpoint = endpoint;
+            }
             // An attempt before this one may have been made with the same channel's quota.
             self.record.leases[1] = None;
             let lease = match self.own_limits(&target).await {
@@ -188,11 +193,12 @@ impl<'call> Failover<'call> {
     }
 
     async fn attempt(&mut self, target: &Target<'_>, timer: &mut CallTimer) -> Result<Answer, AttemptError> {
-        let (request, chunked) = self.outgoing.request(target, self.client_body);
+        let (pieces, chunked) = self.outgoing.request(target, self.client_body);
         let rest = if self.outgoing.prepared.whole { None } else { Some(Rest { body: self.client_body, chunked }) };
         self.record.real_model = target.real_model.map(bounded);
         let method = &self.outgoing.parts.method;
-        let result = attempt::run(self.worker, target, method, &request, rest, timer, self.record).await;
+        let request = attempt::Request { method, pieces: &pieces, upgrade: self.outgoing.upgrade.as_ref() };
+        let result = attempt::run(self.worker, target, &request, rest, timer, self.record).await;
         self.record.request_bytes = self.client_body.received();
         result
     }

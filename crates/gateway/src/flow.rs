@@ -12,22 +12,25 @@
 //! egress    pass through, meter, idle timer                     (in the response body)
 //! ```
 //!
+//! A WebSocket handshake takes the same steps and leaves them for `tunnel.rs` before the body.
+//!
 //! The record opens first, moves into the response body and closes before its last byte, or in `Drop`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use aiproxy_config::key_digest;
-use aiproxy_config::snapshot::{ClientAbort, OnJournalFull, ProxyKey, Snapshot};
+use aiproxy_config::snapshot::{ClientAbort, KeyDigest, OnJournalFull, ProxyKey, Snapshot};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time;
+use aiproxy_ledger::tally::Amounts;
 use aiproxy_llm::dialect::{Dialect, ModelPlace, Operation, Route, classify};
 use aiproxy_llm::peek::stable_hash;
 use aiproxy_llm::usage::UsageSource;
 use aiproxy_llm::work::may_refer;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::asked;
@@ -52,6 +55,8 @@ use crate::server::guard::ConnectionState;
 use crate::server::local;
 use crate::serving::Serving;
 use crate::state::{Gateway, Worker};
+use crate::tunnel::handshake::Upgrade;
+use crate::tunnel::{self, Opened, SocketCall};
 
 /// Picks the channel explicitly.
 const CHANNEL_HEADER: &str = "x-aiproxy-channel";
@@ -85,14 +90,19 @@ async fn serve_client(
     request: Request<Incoming>,
     connection: Arc<ConnectionState>,
 ) -> Response<GatewayBody> {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
+    let upgrade = Upgrade::take(&mut parts);
     let route = ingress(&parts);
     let mut record = open_record(&worker, &serving, peer, &parts, &route);
     let dialect = route.dialect;
     let limits = &serving.system;
-    let body = ClientBody::new(incoming, limits.body_limit, limits.client_timeouts.body, connection);
-    match call(&worker, &serving, &parts, body, &route, &mut record).await {
+    let body = ClientBody::new(incoming, limits.body_limit, limits.client_timeouts.body, connection.clone());
+    match call(&worker, &serving, &parts, upgrade, body, &route, &mut record).await {
         Ok(Reply::Upstream(answer)) => respond::upstreams(worker, &route, answer, record),
+        Ok(Reply::Socket(ready)) => {
+            connection.upgrade();
+            tunnel::begin(worker, &route, *ready, record)
+        }
         Ok(Reply::Own(body)) => respond::ours(body, record),
         Err(refusal) => {
             if record.attempts.is_empty()
@@ -111,18 +121,30 @@ async fn call(
     worker: &Worker,
     serving: &Arc<Serving>,
     parts: &Parts,
+    upgrade: Option<Result<Upgrade, Refusal>>,
     mut client_body: ClientBody,
     route: &Route<'_>,
     record: &mut OpenRecord,
 ) -> Result<Reply, Refusal> {
     admit(&worker.gateway, serving, record.client_ip)?;
-    let key = authenticate(&worker.gateway, serving, parts, record.client_ip).await?;
+    let (digest, key) = authenticate(&worker.gateway, serving, parts, record.client_ip).await?;
     let caller = Caller::of(serving, key);
     record.key = Some(caller.key.clone());
     caller.check(record.client_ip, record.started_unix_ms)?;
 
     let channels = candidates(serving, &caller, &parts.headers, route)?;
-    refuse_upgrade(&parts.headers)?;
+    if let Some(upgrade) = upgrade {
+        let pinned = None;
+        let client_body = &mut client_body;
+        let call = SocketCall { worker, serving, caller, key: digest, parts, route, client_body, record, pinned };
+        // Boxed, for it is rare: a future takes the memory of its longest way, and moving that costs every call.
+        return Ok(match Box::pin(call.open(upgrade, channels)).await? {
+            Opened::Socket(ready) => Reply::Socket(ready),
+            Opened::Answer(accepted) => {
+                Reply::Upstream(Answered { accepted, asks_for_usage: false, remembers_work: false })
+            }
+        });
+    }
     record.capture = CallCapture::begin(&worker.gateway.capture_budget, key, &channels, parts, serving);
     client_body.copy_to(record.capture.as_ref().and_then(|capture| capture.request_tap()));
 
@@ -178,6 +200,7 @@ async fn call(
         prepared,
         asks_for_usage,
         looks_inside: plan.has_alternative(),
+        upgrade: None,
     };
     let failover = Failover::new(worker, serving, &outgoing, demand, &mut client_body, record);
     let accepted = failover.run(&mut plan).await?;
@@ -190,6 +213,8 @@ enum Reply {
     Upstream(Answered),
     /// JSON made here.
     Own(Bytes),
+    /// A socket.
+    Socket(Box<tunnel::Ready>),
 }
 
 fn ingress(parts: &Parts) -> Route<'_> {
@@ -235,6 +260,8 @@ fn open_record(worker: &Worker, serving: &Arc<Serving>, peer: IpAddr, parts: &Pa
         is_unpriced: false,
         quota_warning: None,
         snapshot: serving.clone(),
+        by_model: Vec::new(),
+        charged: Amounts::default(),
         capture: None,
         leases: [None, None],
     };
@@ -258,19 +285,22 @@ async fn authenticate<'snapshot>(
     serving: &'snapshot Serving,
     parts: &Parts,
     client_ip: IpAddr,
-) -> Result<&'snapshot Arc<ProxyKey>, Refusal> {
-    let find = |text: &str| serving.keys.get(&key_digest(text));
+) -> Result<(KeyDigest, &'snapshot Arc<ProxyKey>), Refusal> {
+    let find = |text: &str| {
+        let digest = key_digest(text);
+        serving.keys.get(&digest).map(|key| (digest, key))
+    };
     let presented = credential::presented(&parts.headers, parts.uri.query(), find);
     let rule = serving.system.rate_limit.bad_credentials.as_ref();
     let known = match &presented {
-        Presented::Known(key) => Some(stable_hash(&[key.id.as_bytes()])),
+        Presented::Known((_, key)) => Some(stable_hash(&[key.id.as_bytes()])),
         _ => None,
     };
     if let Some(left) = gateway.admission.blocked(client_ip, known, rule) {
         return Err(Refusal::blocked(left));
     }
     match presented {
-        Presented::Known(key) => Ok(key),
+        Presented::Known(known) => Ok(known),
         Presented::Unknown => {
             let pause = gateway.admission.bad_credential(client_ip, rule);
             if !pause.is_zero() {
@@ -314,17 +344,6 @@ fn no_route(reason: NoRoute) -> Refusal {
         NoRoute::NoRoute => Refusal::no_route("No channel of this proxy key serves this path. Check the base URL."),
         NoRoute::ModelNotServed(model) => Refusal::model_not_served(&model),
     }
-}
-
-/// WebSocket is not served yet; saying so beats an upstream's puzzled answer.
-fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
-    let websocket =
-        headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if !websocket {
-        return Ok(());
-    }
-    let message = "Channel does not support WebSocket. Use the HTTP API of this provider.";
-    Err(Refusal::new(http::StatusCode::BAD_REQUEST, "websocket_not_supported", message))
 }
 
 /// Whether an error belongs to a dialect is decided by the path alone, so that even an unreadable call gets one.

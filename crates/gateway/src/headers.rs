@@ -93,13 +93,16 @@ pub(crate) fn forwarded<'headers>(
     removed: &'headers [Box<str>],
 ) -> impl Iterator<Item = (&'headers HeaderName, &'headers HeaderValue)> {
     let connection = named_by_connection(headers);
-    headers.iter().filter(move |(name, _)| {
+    // That shape of Realtime is gone; providers close such sockets at once (code `beta_api_shape_disabled`).
+    let asks_for_socket = headers.contains_key(header::SEC_WEBSOCKET_VERSION);
+    headers.iter().filter(move |(name, value)| {
         let text = name.as_str();
         !is_hop_by_hop(name)
             && !is_private_to_caller(text)
             && **name != header::HOST
             && **name != header::CONTENT_LENGTH
             && **name != header::EXPECT
+            && !(text == "openai-beta" && value.as_bytes() == b"realtime=v1" && asks_for_socket)
             && !removed.iter().any(|removed| **removed == *text)
             && !connection.iter().any(|token| token == text)
     })

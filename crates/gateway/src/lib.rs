@@ -37,11 +37,13 @@ mod retry_budget;
 mod route;
 pub mod server;
 pub mod serving;
+mod sessions;
 mod share;
 pub mod state;
 #[cfg(test)]
 mod test_config;
 pub mod timer;
+mod tunnel;
 pub mod upstream;
 mod upstream_path;
 mod verdict;

@@ -40,6 +40,13 @@ pub trait Limiters: Send + Sync + 'static {
     /// Takes one call and the tokens of `demand` from each of `indices` (into `Snapshot::limited`): all of it or
     /// nothing. The first limit or quota that is exceeded is the error.
     fn reserve<'call>(&'call self, indices: &'call [u32], demand: Demand) -> Reserving<'call>;
+
+    /// The first hard quota of tokens or money that is used up: reason enough to end a call that runs on and on. A quota
+    /// of requests is none: the call was one of them.
+    fn used_up(&self, indices: &[u32]) -> Option<Exceeded>;
+
+    /// Whether any of `indices` has such a quota.
+    fn has_quotas(&self, indices: &[u32]) -> bool;
 }
 
 /// What a call is expected to use.

@@ -149,6 +149,7 @@ impl ListCall<'_> {
             prepared,
             asks_for_usage: false,
             looks_inside: true,
+            upgrade: None,
         };
         let mut plan = Plan::new(self.serving, vec![candidate], None, false, None, self.worker.sequence.next());
         let failover =

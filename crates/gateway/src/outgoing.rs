@@ -13,13 +13,16 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::client_body::ClientBody;
 use crate::request_body::{Peeked, PreparedBody};
-use crate::request_head::{BodyFraming, RequestHead};
+use crate::request_head::{BodyFraming, RequestHead, UpgradeLines};
 use crate::route::Target;
 use crate::upstream::exchange::push_piece;
-use crate::upstream_path::upstream_path;
+use crate::upstream_path::{upstream_path, websocket_path};
 
 /// What is encoded of a model's name in a path: everything that would end its segment.
 const MODEL_IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'/').add(b'?').add(b'#').add(b'%').add(b':');
+
+/// What is encoded of a model's name in a query.
+const MODEL_IN_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'&').add(b'#').add(b'%').add(b'+');
 
 /// A caller's request, ready to be written for any target.
 pub(crate) struct Outgoing<'call> {
@@ -34,6 +37,8 @@ pub(crate) struct Outgoing<'call> {
     pub(crate) asks_for_usage: bool,
     /// Whether the answer may be looked into before it is passed on, and so must come without content coding.
     pub(crate) looks_inside: bool,
+    /// Our side of the handshake, if a socket is asked for.
+    pub(crate) upgrade: Option<UpgradeLines>,
 }
 
 impl Outgoing<'_> {
@@ -51,15 +56,21 @@ impl Outgoing<'_> {
         let edited = self.edited(target.real_model);
         let pieces = edited.as_deref().unwrap_or(&self.prepared.pieces);
         let asked_path = with_real_model(self.path, self.route.model_in_path, target.real_model);
-        let path = upstream_path(target.channel, target.endpoint, self.route.dialect, &asked_path);
+        let path = match self.upgrade {
+            None => upstream_path(target.channel, target.endpoint, self.route.dialect, &asked_path),
+            Some(_) => websocket_path(target.channel, target.endpoint, self.route.dialect, &asked_path),
+        };
+        let query = with_real_model_in_query(self.query.as_deref(), target.real_model);
         let head = RequestHead {
             method: &self.parts.method,
             path: &path,
-            query: self.query.as_deref(),
+            query: query.as_deref(),
             headers: &self.parts.headers,
             dialect: self.route.dialect,
             framing: framing(&self.parts.method, &self.parts.headers, self.prepared.whole, pieces, rest),
-            identity: self.asks_for_usage || self.looks_inside || target.real_model.is_some(),
+            identity: self.upgrade.is_none()
+                && (self.asks_for_usage || self.looks_inside || target.real_model.is_some()),
+            upgrade: self.upgrade.as_ref(),
         };
         let chunked = head.framing == BodyFraming::Chunked;
         let mut request = Vec::with_capacity(pieces.len() + 1);
@@ -94,6 +105,22 @@ fn with_real_model<'path>(path: &'path str, alias: Option<&str>, real_model: Opt
         Some(start) => format!("{}{encoded}{}", &path[..start], &path[start + alias.len()..]).into(),
         None => path.into(),
     }
+}
+
+/// The query with an alias in it resolved (Realtime names the model there, Azure calls it `deployment`).
+fn with_real_model_in_query<'query>(query: Option<&'query str>, real_model: Option<&str>) -> Option<Cow<'query, str>> {
+    let query = query?;
+    let Some(real) = real_model else { return Some(query.into()) };
+    let names_model = |pair: &str| pair.split_once('=').is_some_and(|(name, _)| matches!(name, "model" | "deployment"));
+    if !query.split('&').any(names_model) {
+        return Some(query.into());
+    }
+    let encoded = utf8_percent_encode(real, MODEL_IN_QUERY).to_string();
+    let renamed = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if names_model(pair) => format!("{name}={encoded}"),
+        _ => pair.to_string(),
+    });
+    Some(renamed.collect::<Vec<_>>().join("&").into())
 }
 
 fn framing(method: &Method, headers: &HeaderMap, whole: bool, pieces: &[Bytes], body: &ClientBody) -> BodyFraming {

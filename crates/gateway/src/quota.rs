@@ -77,6 +77,19 @@ impl Quotas {
     }
 }
 
+/// Counts what a running call used since it was last asked, so that a quota that is used up ends it.
+pub(crate) fn charge(record: &mut Record) {
+    let serving = record.snapshot.clone();
+    let tokens = record.usage.map_or(0, |usage| usage.total_tokens());
+    let so_far = Amounts { requests: 0, tokens, cost: record.cost.unwrap_or(0) };
+    let more = so_far.beyond(record.charged);
+    if let Some(key) = &record.key {
+        serving.quotas.charge(&serving, record.started_unix_ms, key, record.place, more);
+    }
+    record.charged.tokens = record.charged.tokens.saturating_add(more.tokens);
+    record.charged.cost = record.charged.cost.saturating_add(more.cost);
+}
+
 /// Counts the call of a record that is being closed, and gives back all that it still holds. To be called once, when
 /// what was used and what that cost is known.
 pub(crate) fn settle(record: &mut Record, is_counted: bool) {
@@ -87,11 +100,14 @@ pub(crate) fn settle(record: &mut Record, is_counted: bool) {
         (attempt.place, Amounts { requests: 0, tokens, cost: attempt.cost.unwrap_or(0) })
     });
     let tokens = record.usage.map_or(0, |usage| usage.total_tokens());
+    // What was charged while it ran is counted already.
+    let tokens = tokens.saturating_sub(record.charged.tokens);
+    let cost = record.cost.map(|cost| cost.saturating_sub(record.charged.cost).max(0));
     let finished = Finished {
         started_unix_ms: record.started_unix_ms,
         key: record.key.as_ref(),
         place: record.place,
-        charge: Charge { counted: is_counted, tokens, cost: record.cost },
+        charge: Charge { counted: is_counted, tokens, cost },
         answer: record.usage.and_then(|usage| usage.output),
         attempts,
     };

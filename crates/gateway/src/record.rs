@@ -12,9 +12,11 @@ use aiproxy_config::snapshot::{ProxyKey, User};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time::{self, Instant};
 use aiproxy_ledger::entry::UNPRICED;
+use aiproxy_ledger::tally::Amounts;
 use aiproxy_ledger::{Entry, EntryAttempt};
 use aiproxy_llm::dialect::Dialect;
 use aiproxy_llm::prices::Cost;
+use aiproxy_llm::realtime::ModelUsage;
 use aiproxy_llm::usage::{Usage, UsageSource};
 use http::Method;
 
@@ -104,7 +106,7 @@ pub struct Record {
     pub endpoint: &'static str,
     /// API spoken.
     pub dialect: Dialect,
-    /// `http` or `sse`.
+    /// `http`, `sse`, `websocket` or `webrtc`.
     pub protocol: &'static str,
     /// Channel and credential used last.
     pub place: Option<Place>,
@@ -150,6 +152,10 @@ pub struct Record {
     pub quota_warning: Option<Box<str>>,
     /// Keeps what the record borrows from alive, and the whole call on one snapshot.
     pub snapshot: Arc<Serving>,
+    /// What was used of each model, where one call (a socket) uses several; `usage` is their sum.
+    pub(crate) by_model: Vec<ModelUsage>,
+    /// What its quotas were charged already, while it ran.
+    pub(crate) charged: Amounts,
     /// Copies of its bodies, where they are stored.
     pub(crate) capture: Option<Box<CallCapture>>,
     /// What the call holds of its limits: its caller's, and those of the channel and credential that serve it.
@@ -176,7 +182,12 @@ impl Record {
     /// as it was asked for.
     pub fn model_served(&self) -> Option<&str> {
         let asked = || self.real_model.as_deref().or(self.model_asked.as_deref());
-        if (200..300).contains(&self.status) { self.model_served.as_deref().or_else(asked) } else { None }
+        if self.is_success() { self.model_served.as_deref().or_else(asked) } else { None }
+    }
+
+    /// Whether an upstream took the call on: it answered, or opened a socket.
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.status) || self.status == 101
     }
 
     /// What the call used, as its limits see it.
@@ -243,6 +254,21 @@ impl Record {
         let mut cost = self.attempts.iter().filter_map(|attempt| attempt.cost).fold(0_i64, i64::saturating_add);
         let mut is_priced = cost > 0;
         if let Some(place) = self.place
+            && !self.by_model.is_empty()
+        {
+            let channel = &self.snapshot.channels[place.channel];
+            let whole = self.model_served.as_deref().or(self.real_model.as_deref()).or(self.model_asked.as_deref());
+            for ModelUsage { model, usage, .. } in &self.by_model {
+                let model = model.as_deref().or(whole).unwrap_or_default();
+                match self.snapshot.prices.price(&channel.id, channel.kind.as_str(), model, Some(usage)) {
+                    Cost::Priced(price) => {
+                        cost = cost.saturating_add(price);
+                        is_priced = true;
+                    }
+                    Cost::Unpriced => self.is_unpriced = true,
+                }
+            }
+        } else if let Some(place) = self.place
             && (self.usage.is_some() || (200..300).contains(&self.status) && self.demand.uses_tokens)
         {
             let channel = &self.snapshot.channels[place.channel];
@@ -347,13 +373,41 @@ pub struct OpenRecord {
     gateway: Arc<Gateway>,
     record: Box<Record>,
     is_closed: bool,
+    /// Whether its state was kept before its end.
+    has_checkpoint: bool,
 }
 
 impl OpenRecord {
     /// Counts a call in.
     pub fn open(gateway: Arc<Gateway>, record: Record) -> Self {
         gateway.call_opened();
-        Self { gateway, record: Box::new(record), is_closed: false }
+        Self { gateway, record: Box::new(record), is_closed: false, has_checkpoint: false }
+    }
+
+    /// Takes over what a call that goes on (a socket) has used so far: priced, and charged to its quotas at once, so
+    /// that they can end it.
+    pub(crate) fn progress(&mut self, by_model: &[ModelUsage]) {
+        let record = &mut *self.record;
+        if by_model.is_empty() || record.by_model == by_model {
+            return;
+        }
+        record.by_model = by_model.to_vec();
+        let mut sum = Usage::default();
+        by_model.iter().for_each(|part| sum.add(&part.usage));
+        record.usage = Some(sum);
+        record.usage_source = UsageSource::Provider;
+        record.usage_is_whole = true;
+        record.is_unpriced = false;
+        record.price();
+        quota::charge(record);
+    }
+
+    /// Keeps what is known of a call that goes on, should the process not live to see its end.
+    pub(crate) fn checkpoint(&mut self) {
+        self.has_checkpoint = true;
+        let end = std::mem::replace(&mut self.record.end, End::Shutdown);
+        self.record.with_entry(|entry| self.gateway.sink().checkpoint(entry));
+        self.record.end = end;
     }
 
     /// Closes the call: what it holds is settled, what it used is priced, it is counted out and its record goes to the
@@ -380,6 +434,9 @@ impl OpenRecord {
         quota::settle(record, is_counted);
         record.leases = [None, None];
         record.with_entry(|entry| self.gateway.call_closed(entry));
+        if self.has_checkpoint {
+            self.gateway.sink().forget(&record.id.bytes());
+        }
         if let Some(captured) = record.capture.take().and_then(|capture| capture.finish(record)) {
             self.gateway.sink().keep_bodies(captured);
         }

@@ -292,6 +292,10 @@ impl Refusal {
         if self.never_retry || self.retry_after.is_some_and(|seconds| seconds > LONGEST_WAIT_SECONDS) {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 6455 §4.2.2: which version would do.
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
         if let Some(exceeded) = &self.limit {
             rate_limit_headers(&mut headers, exceeded);
         }

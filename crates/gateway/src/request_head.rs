@@ -34,6 +34,17 @@ pub(crate) struct RequestHead<'call> {
     pub framing: BodyFraming,
     /// Whether the answer must come without content coding, because a part of it is taken out.
     pub identity: bool,
+    /// What makes it a WebSocket handshake, if it is one.
+    pub upgrade: Option<&'call UpgradeLines>,
+}
+
+/// Our side of a WebSocket handshake with an upstream (RFC 6455 §4.1).
+#[derive(Debug)]
+pub(crate) struct UpgradeLines {
+    /// `Sec-WebSocket-Key`: a nonce of ours.
+    pub key: String,
+    /// `Sec-WebSocket-Protocol`: what the client offers, without keys; `None` if that is nothing.
+    pub protocols: Option<String>,
 }
 
 impl RequestHead<'_> {
@@ -71,6 +82,13 @@ impl RequestHead<'_> {
         }
         for (name, value) in &channel.headers_set {
             line(&mut head, name, value.expose().as_bytes());
+        }
+        if let Some(UpgradeLines { key, protocols }) = self.upgrade {
+            head.put_slice(b"connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n");
+            line(&mut head, "sec-websocket-key", key.as_bytes());
+            if let Some(protocols) = protocols {
+                line(&mut head, "sec-websocket-protocol", protocols.as_bytes());
+            }
         }
         match self.framing {
             BodyFraming::None => {}
@@ -125,6 +143,7 @@ mod tests {
             dialect,
             framing: BodyFraming::Length(5),
             identity,
+            upgrade: None,
         };
         let bytes = head.write(channel, &channel.credentials[0], &channel.endpoints[0]);
         String::from_utf8(bytes.to_vec()).unwrap()

@@ -19,6 +19,7 @@ use crate::quota::Quotas;
 use crate::retry_budget::RetryBudget;
 use crate::server::local::AdminPaths;
 use crate::serving::Serving;
+use crate::sessions::Sessions;
 use crate::share::Sequence;
 use crate::upstream::connect::Dial;
 use crate::upstream::pool::{Pool, PoolLimits};
@@ -29,6 +30,19 @@ pub trait RecordSink: Send + Sync + 'static {
     /// Takes one record; called exactly once per call, before its last byte is sent on. When it returns the record is
     /// kept.
     fn emit(&self, entry: &Entry<'_>);
+
+    /// Keeps how a call that is still open stands, so that its use is not lost with the process; a later one of the same
+    /// id takes its place. Whoever starts after this process died records it, with the end `shutdown` whatever
+    /// `entry.end` says and its cost as it stands here. To be called when the use has changed, once a second at most, and
+    /// never after [`Self::forget`]. By default it is dropped.
+    fn checkpoint(&self, entry: &Entry<'_>) {
+        let _entry = entry;
+    }
+
+    /// Drops what [`Self::checkpoint`] keeps of a call: its record was emitted. Nothing happens where nothing is kept.
+    fn forget(&self, id: &[u8; 16]) {
+        let _id = id;
+    }
 
     /// Takes the bodies of a call whose record was taken before, where they are captured. By default they are dropped.
     fn keep_bodies(&self, captured: Captured) {
@@ -83,6 +97,10 @@ pub struct Gateway {
     workers: Mutex<Vec<Weak<Worker>>>,
     calls_in_flight: AtomicUsize,
     connections: AtomicUsize,
+    /// Sockets that are open, and how many were opened so far.
+    open_sockets: AtomicUsize,
+    sockets_opened: AtomicU64,
+    open_webrtc_calls: AtomicUsize,
     draining: AtomicBool,
     cutting_off: AtomicBool,
 }
@@ -116,6 +134,9 @@ impl Gateway {
             workers: Mutex::default(),
             calls_in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            open_sockets: AtomicUsize::new(0),
+            sockets_opened: AtomicU64::new(0),
+            open_webrtc_calls: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             cutting_off: AtomicBool::new(false),
         })
@@ -230,19 +251,40 @@ impl Gateway {
         self.cutting_off.load(Ordering::Acquire)
     }
 
-    /// Counts a connection in; the number open now.
-    pub fn connection_opened(&self) -> usize {
-        self.connections.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
-    /// Counts a connection out.
-    pub fn connection_closed(&self) {
-        self.connections.fetch_sub(1, Ordering::AcqRel);
+    /// Counts a client connection until the result is dropped; with it the number open now.
+    pub(crate) fn count_connection(self: &Arc<Self>) -> (Counted, usize) {
+        (Counted::new(self, |gateway| &gateway.connections), self.connections())
     }
 
     /// Open client connections.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Acquire)
+    }
+
+    /// WebSocket connections that are open.
+    pub fn open_sockets(&self) -> usize {
+        self.open_sockets.load(Ordering::Acquire)
+    }
+
+    /// WebSocket handshakes that succeeded since the start.
+    pub fn sockets_opened(&self) -> u64 {
+        self.sockets_opened.load(Ordering::Relaxed)
+    }
+
+    /// WebRTC calls that run.
+    pub fn open_webrtc_calls(&self) -> usize {
+        self.open_webrtc_calls.load(Ordering::Acquire)
+    }
+
+    /// Counts a socket until the result is dropped.
+    pub(crate) fn count_socket(self: &Arc<Self>) -> Counted {
+        self.sockets_opened.fetch_add(1, Ordering::Relaxed);
+        Counted::new(self, |gateway| &gateway.open_sockets)
+    }
+
+    /// Counts a WebRTC call until the result is dropped.
+    pub(crate) fn count_webrtc_call(self: &Arc<Self>) -> Counted {
+        Counted::new(self, |gateway| &gateway.open_webrtc_calls)
     }
 
     /// Calls that have begun and not ended.
@@ -270,6 +312,25 @@ impl Gateway {
     }
 }
 
+/// Something open that is counted as long as it lives.
+pub(crate) struct Counted {
+    gateway: Arc<Gateway>,
+    count: fn(&Gateway) -> &AtomicUsize,
+}
+
+impl Counted {
+    fn new(gateway: &Arc<Gateway>, count: fn(&Gateway) -> &AtomicUsize) -> Self {
+        count(gateway).fetch_add(1, Ordering::AcqRel);
+        Self { gateway: gateway.clone(), count }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.count)(&self.gateway).fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What one worker (one core) has of its own besides the shared state.
 pub struct Worker {
     /// The shared state.
@@ -278,6 +339,8 @@ pub struct Worker {
     pub pool: Pool,
     /// Shares calls among channels, credentials and endpoints.
     pub(crate) sequence: Sequence,
+    /// Sockets and WebRTC calls that are open.
+    pub(crate) sessions: Sessions,
     /// Connections, and calls that outlive theirs.
     pub tasks: Tasks,
 }
@@ -289,6 +352,7 @@ impl Worker {
             gateway,
             pool: Pool::new(PoolLimits::default()),
             sequence: Sequence::new(),
+            sessions: Sessions::default(),
             tasks: Tasks::new(),
         });
         let mut workers = worker.gateway.workers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -47,6 +47,36 @@ pub(crate) fn upstream_path(channel: &Channel, endpoint: &Endpoint, dialect: Dia
     }
 }
 
+/// The path of a WebSocket handshake: `websocket_endpoints` decides first, repeated slashes count as one.
+pub(crate) fn websocket_path(channel: &Channel, endpoint: &Endpoint, dialect: Dialect, path: &str) -> String {
+    let path = without_repeated_slashes(path);
+    if !channel.websocket_endpoints.is_empty() {
+        let decoded = percent_decode_str(&path).decode_utf8_lossy();
+        if let Some(to) = channel.websocket_endpoints.get(&*decoded) {
+            return join(&endpoint.path, to);
+        }
+    }
+    // Somebody pasted the whole address that an SDK wants (`wss://host/api-ws/v1/inference`).
+    if !endpoint.path.is_empty() && *path.trim_end_matches('/') == *endpoint.path {
+        return path.into_owned();
+    }
+    upstream_path(channel, endpoint, dialect, &path)
+}
+
+/// Some SDKs write `//ws/…` (a base URL that ends in a slash). Never resolve such a path as a URL: it would name a host.
+fn without_repeated_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return path.into();
+    }
+    let mut kept = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !kept.ends_with('/') {
+            kept.push(character);
+        }
+    }
+    kept.into()
+}
+
 /// Exact match on the decoded path.
 fn rewritten<'channel>(channel: &'channel Channel, path: &str) -> Option<&'channel str> {
     if channel.path_rewrite.is_empty() {

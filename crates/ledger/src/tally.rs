@@ -29,6 +29,16 @@ pub struct Amounts {
 }
 
 impl Amounts {
+    /// What this is more than `earlier`; nothing where it is less.
+    #[must_use]
+    pub fn beyond(self, earlier: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            tokens: self.tokens.saturating_sub(earlier.tokens),
+            cost: self.cost.saturating_sub(earlier.cost).max(0),
+        }
+    }
+
     /// Whether there is nothing to count.
     #[must_use]
     pub fn is_nothing(&self) -> bool {

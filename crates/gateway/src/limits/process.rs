@@ -72,6 +72,19 @@ impl Limiters for ProcessLimiters {
     fn reserve<'call>(&'call self, indices: &'call [u32], demand: Demand) -> Reserving<'call> {
         Reserving::Ready(Some(self.take(indices, demand)))
     }
+
+    fn used_up(&self, indices: &[u32]) -> Option<Exceeded> {
+        let when = When::new(self.quotas.calendar(), time::unix_ms());
+        let entities = indices.iter().filter_map(|index| self.entities.get(*index as usize));
+        entities.filter_map(|entity| Some((entity, entity.quota.as_ref()?))).find_map(|(entity, counter)| {
+            let over = counter.used_up(&entity.limited.quotas, &when)?;
+            Some(exceeded(entity.limited.scope, &over, &when))
+        })
+    }
+
+    fn has_quotas(&self, indices: &[u32]) -> bool {
+        indices.iter().filter_map(|index| self.entities.get(*index as usize)).any(|entity| entity.quota.is_some())
+    }
 }
 
 impl ProcessLimiters {

@@ -94,6 +94,19 @@ impl Counter {
         Ok(Reserved { amounts, soft })
     }
 
+    /// The first hard quota of tokens or money of which nothing is left.
+    pub(crate) fn used_up(&self, quotas: &[Quota], when: &When<'_>) -> Option<Over> {
+        let counts = self.counts();
+        let is_spent = |quota: &&Quota| !quota.soft && quota.unit != QuotaUnit::Requests;
+        quotas.iter().filter(is_spent).find_map(|quota| {
+            let used = counts.used.used(quota.per, &when.periods).of(quota.unit);
+            (used >= quota.amount.into()).then(|| {
+                let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX);
+                Over { quota: *quota, used, is_used_up: true, is_news: false }
+            })
+        })
+    }
+
     /// A call has ended: what it held goes, what it used is added. `answer` is how many tokens it got, if any.
     pub(super) fn settle(&self, held: Option<Reservation>, periods: &Periods, amounts: Amounts, answer: Option<u64>) {
         let mut counts = self.counts();

@@ -135,6 +135,28 @@ impl QuotaMap {
         }
     }
 
+    /// Adds what a running call used to everything it belongs to, without ending it.
+    pub(crate) fn charge(
+        &self,
+        snapshot: &Snapshot,
+        started_unix_ms: u64,
+        key: &Arc<ProxyKey>,
+        place: Option<Place>,
+        amounts: Amounts,
+    ) {
+        if amounts.is_nothing() {
+            return;
+        }
+        let periods = self.calendar.periods(started_unix_ms);
+        let add = |counter: &Arc<Counter>| counter.settle(None, &periods, amounts, None);
+        place.and_then(|place| self.place(snapshot, place)).into_iter().flatten().for_each(add);
+        match self.keys.get(&address(key)) {
+            Some(cell) => add(cell.get_or_init(|| self.counter(Scope::Key, &key.id))),
+            None => add(&self.counter(Scope::Key, &key.id)),
+        }
+        self.user(snapshot, key.user).iter().for_each(add);
+    }
+
     fn user(&self, snapshot: &Snapshot, index: usize) -> &[Arc<Counter>] {
         let (Some(cell), Some(user)) = (self.users.get(index), snapshot.users.get(index)) else { return &[] };
         cell.get_or_init(|| {

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use aiproxy_core::tasks::Tasks;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::guard::{ActiveCall, ConnectionState, Guard, Protocol};
@@ -76,7 +75,8 @@ pub async fn serve_connection<S>(
             let gateway = worker.gateway.clone();
             let version = request.version();
             let mut response = answer(worker, peer, port, overloaded, request, state).await;
-            if gateway.is_draining() && version <= http::Version::HTTP_11 {
+            let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if gateway.is_draining() && version <= http::Version::HTTP_11 && !is_upgrade {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response.map(|body| CallBody { body, _call: call }))
@@ -92,7 +92,10 @@ pub async fn serve_connection<S>(
                 .half_close(true)
                 .max_buf_size(BUFFER_BYTES)
                 .max_headers(HEADERS_LIMIT);
-            drive(builder.serve_connection(io, service), &tasks).await;
+            drive(builder.serve_connection(io, service).with_upgrades(), &tasks, |connection| {
+                connection.graceful_shutdown();
+            })
+            .await;
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(TaskExecutor(tasks.clone()));
@@ -100,14 +103,17 @@ pub async fn serve_connection<S>(
                 .timer(TokioTimer::new())
                 .max_header_list_size(BUFFER_BYTES as u32)
                 .max_concurrent_streams(STREAMS_LIMIT)
-                .keep_alive_interval(PING_INTERVAL);
-            Box::pin(drive(builder.serve_connection(io, service), &tasks)).await;
+                .keep_alive_interval(PING_INTERVAL)
+                // WebSocket over HTTP/2 (RFC 8441).
+                .enable_connect_protocol();
+            let connection = builder.serve_connection(io, service);
+            Box::pin(drive(connection, &tasks, |connection| connection.graceful_shutdown())).await;
         }
     }
 }
 
-/// Serves until the connection ends by itself, or has drained.
-async fn drive(connection: impl GracefulConnection, tasks: &Tasks) {
+/// Serves until the connection ends by itself, or has drained after `stop` was called.
+async fn drive<C: Future>(connection: C, tasks: &Tasks, stop: impl FnOnce(Pin<&mut C>)) {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // A connection that breaks is the client's affair; what was lost with it is in the records of its calls.
@@ -118,9 +124,9 @@ async fn drive(connection: impl GracefulConnection, tasks: &Tasks) {
     // answer says `Connection: close`, so clients leave by themselves; only those that stay silent are closed.
     tokio::select! {
         _ = &mut connection => return,
-        () = tokio::time::sleep(DRAIN_QUIET) => connection.as_mut().graceful_shutdown(),
+        () = tokio::time::sleep(DRAIN_QUIET) => stop(connection.as_mut()),
     }
-    connection.await.ok();
+    connection.await;
 }
 
 async fn answer(

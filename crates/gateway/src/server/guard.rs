@@ -29,6 +29,8 @@ pub(crate) struct ConnectionState {
     ended: AtomicBool,
     /// Whether the request of the running call was read to its end: what comes then is not its body.
     request_whole: AtomicBool,
+    /// Whether the connection became a socket: what passes is no HTTP any more.
+    upgraded: AtomicBool,
 }
 
 /// One call on a connection, from its head to the drop of its response body.
@@ -45,6 +47,15 @@ impl ConnectionState {
     /// The request of the running call was read to its end.
     pub(crate) fn request_is_whole(&self) {
         self.request_whole.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the connection is a socket.
+    pub(crate) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Relaxed)
     }
 
     fn is_active(&self) -> bool {
@@ -187,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
 
     /// Between two calls: what comes next is a head, and it may not be waited for without end.
     fn between_calls(&mut self) {
-        if self.state.is_active() || !self.state.take_ended() {
+        if self.state.is_active() || !self.state.take_ended() || self.state.is_upgraded() {
             return;
         }
         if !matches!(self.reading, Reading::Http2) {
@@ -201,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     ///
     /// hyper would do so itself by reading ahead, into a buffer of 16 KiB that an open stream would then keep.
     fn watch_client(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        let whole = self.state.request_whole.load(Ordering::Relaxed);
+        let whole = self.state.request_whole.load(Ordering::Relaxed) && !self.state.is_upgraded();
         if !whole || !self.early.is_empty() || matches!(self.reading, Reading::Http2) {
             return Ok(());
         }
@@ -239,7 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
 
     /// The status of a bare error that hyper made by itself, if `bytes` is one. Every answer of ours has a request id.
     fn bare_error(&self, bytes: &[u8]) -> Option<StatusCode> {
-        if self.state.is_active() || matches!(self.reading, Reading::Http2) {
+        if self.state.is_active() || self.state.is_upgraded() || matches!(self.reading, Reading::Http2) {
             return None;
         }
         let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
@@ -312,7 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
         }
         let before = buffer.filled().len();
         if !this.early.is_empty() {
-            if !this.early_inspected {
+            if !this.early_inspected && !this.state.is_upgraded() {
                 this.early_inspected = true;
                 let early = std::mem::take(&mut this.early);
                 this.inspect(&early);
@@ -344,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending if this.state.is_active() => Poll::Pending,
+            Poll::Pending if this.state.is_active() || this.state.is_upgraded() => Poll::Pending,
             Poll::Pending => {
                 if this.read_deadline.poll(context).is_pending() {
                     return Poll::Pending;
@@ -390,7 +401,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         this.between_calls();
         if this.state.is_active() {
             this.watch_client(context)?;
-        } else if this.read_deadline.poll(context).is_ready() {
+        } else if !this.state.is_upgraded() && this.read_deadline.poll(context).is_ready() {
             context.waker().wake_by_ref();
         }
         Pin::new(&mut this.inner).poll_flush(context)

@@ -89,7 +89,8 @@ fn answer_here<B>(
         "/favicon.ico" => return Some(Ok(empty(StatusCode::NO_CONTENT))),
         _ => {}
     }
-    if *request.method() == Method::CONNECT || !path.starts_with('/') {
+    let asks_for_socket = request.extensions().get::<hyper::ext::Protocol>().is_some();
+    if (*request.method() == Method::CONNECT && !asks_for_socket) || !path.starts_with('/') {
         let message = "The gateway is not a forward proxy. Call it as the base URL of your SDK, with a path.";
         return Some(Ok(refuse(&Refusal::invalid_request(message), Dialect::Openai)));
     }

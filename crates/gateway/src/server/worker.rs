@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Port, serve_connection};
+use crate::sessions;
 use crate::state::{Gateway, Worker};
 
 /// How often idle upstream connections are looked through.
@@ -74,6 +75,13 @@ async fn run(worker: Arc<Worker>, listeners: Vec<Listener>, stop: CancellationTo
             Err(error) => tracing::error!(%error, "a listening socket cannot be used"),
         }
     }
+    tokio::select! {
+        () = sessions::look_after(&worker) => {}
+        () = run_until_stopped(&worker, &accepting, &tasks, &stop) => {}
+    }
+}
+
+async fn run_until_stopped(worker: &Worker, accepting: &Tasks, tasks: &Tasks, stop: &CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -112,11 +120,11 @@ async fn accept_loop(
             () = accepting.stopped() => return,
         };
         let limit = gateway.snapshot().system.max_connections;
-        let counted = CountedConnection::new(gateway.clone());
-        if counted.number > limit.saturating_mul(HARD_LIMIT_FACTOR) {
+        let (counted, number) = gateway.count_connection();
+        if number > limit.saturating_mul(HARD_LIMIT_FACTOR) {
             continue;
         }
-        let overloaded = counted.number > limit;
+        let overloaded = number > limit;
         stream.set_nodelay(true).ok();
         let (worker, connection_tasks) = (worker.clone(), tasks.clone());
         // Two kinds of tasks, not one with two ways: a task takes the memory of its longest way.
@@ -148,24 +156,5 @@ async fn handshake(
             None
         }
         Err(_) => None,
-    }
-}
-
-/// A connection that is counted as long as it lives.
-struct CountedConnection {
-    gateway: Arc<Gateway>,
-    number: usize,
-}
-
-impl CountedConnection {
-    fn new(gateway: Arc<Gateway>) -> Self {
-        let number = gateway.connection_opened();
-        Self { gateway, number }
-    }
-}
-
-impl Drop for CountedConnection {
-    fn drop(&mut self) {
-        self.gateway.connection_closed();
     }
 }

@@ -27,14 +27,23 @@ thread_local! {
 
 /// Reads once and shows what came to `consume`. An empty slice is the end of the stream.
 pub(crate) fn poll_read_once<R>(
-    io: &mut dyn Io,
+    io: &mut (impl AsyncRead + Unpin + ?Sized),
     context: &mut Context<'_>,
     consume: impl FnOnce(&[u8]) -> R,
+) -> Poll<io::Result<R>> {
+    poll_read_through(io, context, |_, bytes| consume(bytes))
+}
+
+/// The same, for somebody who passes on at once what came.
+pub(crate) fn poll_read_through<R>(
+    io: &mut (impl AsyncRead + Unpin + ?Sized),
+    context: &mut Context<'_>,
+    consume: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
 ) -> Poll<io::Result<R>> {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut buffer = ReadBuf::new(scratch);
         match Pin::new(io).poll_read(context, &mut buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(consume(buffer.filled()))),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(consume(context, buffer.filled()))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
