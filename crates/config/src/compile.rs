@@ -20,6 +20,7 @@ mod log;
 mod models;
 mod prices;
 mod rate;
+mod realtime;
 mod system;
 mod user;
 

@@ -10,6 +10,7 @@ mod limits;
 mod log;
 mod prices;
 mod rate;
+mod realtime;
 mod rules;
 mod shape;
 mod system;
@@ -31,10 +32,11 @@ pub use log::{
 };
 pub use prices::{Money, PriceForm, PricesForm, TierForm};
 pub use rate::{BadCredentialsForm, RateForm, RateLimitForm, RetryBudgetForm};
+pub use realtime::{RealtimeForm, UnattachedForm, WebsocketForm};
 pub use rules::{ModelEntry, ModelsForm};
 pub use shape::{Any, OneOrMany, Pairs, Switch, Switchable};
 pub use system::{AdminForm, ClientTimeoutsForm, LogLevel, OpenStats, SecretsForm, ServerTlsForm, SystemForm};
-pub use text::{BaseUrl, Listen, Network, Size, Span, SpanOrOff, Timestamp, UrlPath};
+pub use text::{BaseUrl, Listen, Network, Size, Span, SpanOrOff, Timestamp, UrlPath, WebsocketUrl};
 pub use user::{DepartmentForm, GroupForm, ProxyKeyForm, UserForm};
 
 pub(crate) use text::check_format;

@@ -5,19 +5,11 @@
 use crate::problem::Problems;
 use crate::tree::{Node, Place, Value};
 
-/// Fields without effect yet, and the value that describes what happens anyway and so deserves no warning.
-/// `*` stands for any id, `[]` for any item.
-const NOT_ENFORCED: &[(&str, &str)] = &[
-    ("channels.*.websocket_url", ""),
-    ("channels.*.websocket_endpoints", ""),
-    ("channels.*.supports_websocket", "false"),
-    ("system.redis", ""),
-    ("system.secrets", ""),
-    ("system.log.parquet.s3", ""),
-];
+/// Fields without effect yet. `*` stands for any id, `[]` for any item.
+const NOT_ENFORCED: &[&str] = &["system.redis", "system.secrets", "system.log.parquet.s3"];
 
 /// Fields of older files that are read and ignored for good.
-const WITHOUT_EFFECT: &[(&str, &str)] = &[("system.monitoring", "")];
+const WITHOUT_EFFECT: &[&str] = &["system.monitoring"];
 
 /// Warns once for each kind of field, at the first place it is used.
 pub(crate) fn warn(sections: &[(&'static str, &Node)], problems: &mut Problems) {
@@ -25,13 +17,13 @@ pub(crate) fn warn(sections: &[(&'static str, &Node)], problems: &mut Problems) 
         (NOT_ENFORCED, "accepted, but not enforced by this version"),
         (WITHOUT_EFFECT, "accepted for older files; it has no effect"),
     ] {
-        for (pattern, anyway) in table {
+        for pattern in table {
             let mut steps: Vec<_> = pattern.split('.').collect();
             let section = steps.remove(0);
             let Some((name, node)) = sections.iter().find(|(name, _)| *name == section) else {
                 continue;
             };
-            let mut uses = Uses { anyway, first: None, count: 0 };
+            let mut uses = Uses { first: None, count: 0 };
             uses.look(&Place::section(name, node.mark, Some(node)), &steps);
             let Some((place_mark, path)) = uses.first else {
                 continue;
@@ -46,7 +38,6 @@ pub(crate) fn warn(sections: &[(&'static str, &Node)], problems: &mut Problems) 
 }
 
 struct Uses {
-    anyway: &'static str,
     first: Option<(crate::tree::Mark, String)>,
     count: usize,
 }
@@ -57,7 +48,7 @@ impl Uses {
             return;
         };
         let Some((step, rest)) = steps.split_first() else {
-            if says_something(&node.value, self.anyway) {
+            if says_something(&node.value) {
                 self.count += 1;
                 self.first.get_or_insert_with(|| (place.mark(), place.path()));
             }
@@ -72,14 +63,13 @@ impl Uses {
     }
 }
 
-/// Whether a value asks for something else than what happens anyway.
-fn says_something(value: &Value, anyway: &str) -> bool {
+/// Whether a value asks for anything.
+fn says_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Broken => false,
-        Value::Bool(value) => anyway != if *value { "true" } else { "false" },
-        Value::Text(text) => **text != *anyway,
+        Value::Text(text) => !text.is_empty(),
         Value::List(items) => !items.is_empty(),
         Value::Map(entries) => !entries.is_empty(),
-        Value::Integer(_) | Value::Float(_) => true,
+        Value::Bool(_) | Value::Integer(_) | Value::Float(_) => true,
     }
 }

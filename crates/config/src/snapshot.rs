@@ -14,12 +14,14 @@ use aiproxy_llm::prices::PriceTable;
 use ipnet::IpNet;
 
 mod ledger;
+mod realtime;
 mod system;
 
 pub use ledger::{
     Capture, ClientAbort, Database, DatabaseKind, Drain, Journal, Log, LogFile, OnJournalFull, Parquet, Quota,
     QuotaPeriod, QuotaUnit, Retention, S3, Webhook,
 };
+pub use realtime::{Realtime, Unattached, WebSocket};
 pub use system::{BadCredentials, ClientTimeouts, Rate, RateLimit, RetryBudget, ServerTls, System};
 
 /// SHA-256 of a proxy key. Keys are found by this digest, so that looking one up takes the same time whatever it is.
@@ -244,9 +246,10 @@ pub struct Channel {
     pub path_rewrite: HashMap<Box<str>, Box<str>>,
     /// Whether WebSocket upgrades are served. Default true.
     pub supports_websocket: bool,
-    /// Base of WebSocket calls, if it differs from the endpoints.
+    /// Base of WebSocket calls, if it differs from the endpoints; reached through the same proxy, judged by the same TLS
+    /// rules.
     pub websocket_url: Option<Endpoint>,
-    /// Client path to upstream path for WebSocket calls.
+    /// Client path to upstream path for WebSocket calls, exact match on the decoded path.
     pub websocket_endpoints: HashMap<Box<str>, Box<str>>,
     /// Deadlines of this channel's calls.
     pub timeouts: Timeouts,

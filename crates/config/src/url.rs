@@ -22,16 +22,25 @@ pub(crate) struct Url {
 impl Url {
     /// Parses the base URL of an upstream.
     pub(crate) fn base(text: &str) -> Result<Self, String> {
+        Self::parse(text, "a URL starts with `https://` or `http://`")
+    }
+
+    /// Parses the base URL of an upstream's WebSockets.
+    pub(crate) fn websocket(text: &str) -> Result<Self, String> {
+        Self::parse(text, "a WebSocket URL starts with `wss://` or `ws://` (`https://` and `http://` mean the same)")
+    }
+
+    fn parse(text: &str, no_scheme: &str) -> Result<Self, String> {
         if text.contains("${") {
             return Err("`${…}` is filled in only in secret fields; write the URL itself".to_owned());
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err("a URL starts with `https://` or `http://`".to_owned());
+            return Err(no_scheme.to_owned());
         };
         let secure = match scheme.to_ascii_lowercase().as_str() {
             "https" | "wss" => true,
             "http" | "ws" => false,
-            _ => return Err("a URL starts with `https://` or `http://`".to_owned()),
+            _ => return Err(no_scheme.to_owned()),
         };
         if rest.contains(['?', '#']) {
             return Err("a base URL has no query (`?…`) or fragment (`#…`)".to_owned());

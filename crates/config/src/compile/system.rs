@@ -7,7 +7,7 @@ use aiproxy_llm::prices::PriceTable;
 
 use super::checks::{check_key_text, deadline};
 use super::rate::{rate_limit, retry_budget};
-use super::{database, ledger, log, prices};
+use super::{database, ledger, log, prices, realtime};
 use crate::context::Context;
 use crate::form::{ClientTimeoutsForm, OpenStats, ServerTlsForm, SystemForm};
 use crate::read::read_checked;
@@ -102,6 +102,8 @@ fn system(place: &Place<'_>, form: SystemForm, context: &mut Context<'_>) -> Sys
         journal: ledger::journal(place, form.journal, form.on_journal_full, &mut context.problems),
         retention: ledger::retention(&place.key("retention"), form.retention, &mut context.problems),
         redact: ledger::redact(&place.key("redact"), form.redact, &mut context.problems),
+        websocket: realtime::websocket(&place.key("websocket"), form.websocket, &mut context.problems),
+        realtime: realtime::realtime(&place.key("realtime"), form.realtime, &mut context.problems),
     }
 }
 

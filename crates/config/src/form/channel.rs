@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     BaseUrl, CaptureChoice, HealthForm, LimitsForm, ModelsForm, Pairs, QuotaForm, Span, Switch, Switchable, UrlPath,
+    WebsocketUrl,
 };
 
 /// One upstream account.
@@ -23,8 +24,9 @@ pub struct ChannelForm {
     pub base_url: Option<BaseUrl>,
     /// Several places instead of `base_url`, sharing load by weight. A failed call may move to another of them.
     pub endpoints: Option<Vec<EndpointForm>>,
-    /// Base of WebSocket calls (`wss://…`), if it is another one.
-    pub websocket_url: Option<BaseUrl>,
+    /// Base of WebSocket calls, if it is another one: `wss://host` or `ws://host`, with port and path prefix if need be;
+    /// `https://` and `http://` mean the same. `proxy` and `tls` hold for it, too.
+    pub websocket_url: Option<WebsocketUrl>,
     /// The real key. `${NAME}`, `env:NAME` and `file:/path` are filled in.
     pub api_key: Option<Secret>,
     /// Several real keys instead of `api_key`, sharing load by weight. A failed call may move to another of them.
@@ -40,9 +42,9 @@ pub struct ChannelForm {
     /// Paths callers use and what they become, exactly as written: `/chat/completions:
     /// /compatible-mode/v1/chat/completions`.
     pub path_rewrite: Pairs<UrlPath>,
-    /// The same for WebSocket calls.
+    /// The same for WebSocket calls, to which `path_rewrite` does not apply.
     pub websocket_endpoints: Pairs<UrlPath>,
-    /// Whether WebSocket calls are served. Default true.
+    /// Whether WebSocket calls are served; where not, they are answered 400. Default true.
     pub supports_websocket: Option<bool>,
     /// Sets `timeouts.first_byte` and `timeouts.idle`. In seconds.
     pub timeout: Option<Span>,

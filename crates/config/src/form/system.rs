@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Any, ClientAbortChoice, JournalForm, Listen, LogForm, Network, OnJournalFullForm, OneOrMany, PricesForm,
-    RateLimitForm, RetentionChoice, RetryBudgetForm, Size, Span,
+    RateLimitForm, RealtimeForm, RetentionChoice, RetryBudgetForm, Size, Span, WebsocketForm,
 };
 
 /// Settings of the process.
@@ -45,6 +45,10 @@ pub struct SystemForm {
     pub shutdown_timeout: Option<Span>,
     /// What happens upstream when the client goes away: a word, or a word and bounds. Default `cancel`.
     pub client_abort: Option<ClientAbortChoice>,
+    /// What holds for every WebSocket.
+    pub websocket: Option<WebsocketForm>,
+    /// Calls by WebRTC.
+    pub realtime: Option<RealtimeForm>,
     /// Whether streamed OpenAI chats are asked for usage where the caller did not. Default true.
     pub usage_injection: Option<bool>,
     /// Where the record of each call is written. Needs a restart.

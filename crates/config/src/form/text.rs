@@ -23,6 +23,7 @@ pub(crate) fn check_format(format: &str, text: &str) -> Result<(), String> {
         "aiproxy-network" => Network::parse(text).map(drop),
         "aiproxy-listen" => Listen::parse(text).map(drop),
         "aiproxy-base-url" => BaseUrl::parse(text).map(drop),
+        "aiproxy-websocket-url" => WebsocketUrl::parse(text).map(drop),
         "aiproxy-path" => UrlPath::parse(text).map(drop),
         "date-time" => Timestamp::parse(text).map(drop),
         _ => Ok(()),
@@ -240,6 +241,18 @@ written_as!(BaseUrl, "aiproxy-base-url", r"^(https?|wss?)://[^@?#]+$");
 impl BaseUrl {
     fn parse(text: &str) -> Result<Self, String> {
         Url::base(text).map(Self)
+    }
+}
+
+/// Base URL of an upstream's WebSockets: `wss://host`, with port and path prefix if need be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebsocketUrl(pub(crate) Url);
+
+written_as!(WebsocketUrl, "aiproxy-websocket-url", r"^(wss?|https?)://[^@?#]+$");
+
+impl WebsocketUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        Url::websocket(text).map(Self)
     }
 }
 

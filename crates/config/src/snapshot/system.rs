@@ -8,7 +8,7 @@ use aiproxy_core::Secret;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
-use super::{ClientAbort, Database, Drain, Journal, Log, Retention};
+use super::{ClientAbort, Database, Drain, Journal, Log, Realtime, Retention, WebSocket};
 
 /// Settings of the process. Fields that cannot change while running say so.
 #[derive(Debug)]
@@ -66,6 +66,10 @@ pub struct System {
     /// Regular expressions whose matches are replaced in captured bodies, besides the built-in ones. Each compiles and
     /// never matches the empty text.
     pub redact: Box<[Box<str>]>,
+    /// What holds for every WebSocket.
+    pub websocket: WebSocket,
+    /// Calls by WebRTC.
+    pub realtime: Realtime,
 }
 
 /// How fast calls may come before any key is looked at: `system.rate_limit`.
@@ -150,6 +154,8 @@ impl Default for System {
             journal: Journal::default(),
             retention: Retention::default(),
             redact: Box::default(),
+            websocket: WebSocket::default(),
+            realtime: Realtime::default(),
         }
     }
 }

@@ -21,6 +21,8 @@ mod problems;
 #[cfg(test)]
 mod quotas;
 #[cfg(test)]
+mod realtime;
+#[cfg(test)]
 mod resilience;
 #[cfg(test)]
 mod secrets;

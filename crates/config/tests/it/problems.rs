@@ -52,7 +52,6 @@ system:
     aiproxy.yaml:19:18: error: channels.openai.max_retries: must not be more than 10
     aiproxy.yaml:20:14: error: channels.openai.timeout: expected a duration: seconds, or e.g. `500ms`, `30s`, `5m`, `2h`
     aiproxy.yaml:21:25: error: channels.openai.supports_websocket: expected true or false, found text
-    aiproxy.yaml:21:25: warning: channels.openai.supports_websocket: accepted, but not enforced by this version
     aiproxy.yaml:23:14: error: system.log_level: `verbose` is not known here; write one of: error, warn, info, debug, trace
     aiproxy.yaml:24:15: error: system.body_limit: expected a size: bytes, or e.g. `64KiB`, `10MiB`, `1GiB`
     aiproxy.yaml:25:11: error: system.listen: expected an address and port, e.g. `127.0.0.1:8001`, `:8001` or `[::1]:8001`
@@ -187,8 +186,7 @@ channels:
 ";
     insta::assert_snapshot!(problems(text), @r"
     aiproxy.yaml:3:17: error: channels.a.base_url: a base URL has no user name or password; use `api_key` or `headers.set`
-    aiproxy.yaml:3:67: error: channels.a.websocket_url: a URL starts with `https://` or `http://`
-    aiproxy.yaml:3:67: warning: channels.a.websocket_url: accepted, but not enforced by this version
+    aiproxy.yaml:3:67: error: channels.a.websocket_url: a WebSocket URL starts with `wss://` or `ws://` (`https://` and `http://` mean the same)
     aiproxy.yaml:4:17: error: channels.b.base_url: a base URL has no query (`?…`) or fragment (`#…`)
     aiproxy.yaml:4:58: error: channels.b.proxy: expected `http://host:port`, `socks5://host:port` or `socks5h://host:port`
     aiproxy.yaml:5:17: error: channels.c.base_url: the host is missing
@@ -228,7 +226,6 @@ users:
     aiproxy.yaml:10:20: error: channels.c.path_rewrite.chat: a path starts with `/`, e.g. `/v1/chat/completions`
     aiproxy.yaml:10:40: error: channels.c.path_rewrite./a: a path starts with `/`, e.g. `/v1/chat/completions`
     aiproxy.yaml:10:47: error: channels.c.path_rewrite./c: a path has no query, fragment or spaces
-    aiproxy.yaml:11:26: warning: channels.c.websocket_endpoints: accepted, but not enforced by this version
     aiproxy.yaml:11:27: error: channels.c.websocket_endpoints."/a b": a path has no query, fragment or spaces
     aiproxy.yaml:13:18: error: users.a.proxy_key: a key has only visible ASCII characters: no spaces, line breaks or letters beyond
     aiproxy.yaml:14:3: error: users." b": an id is not empty and has no control characters or spaces around it
@@ -289,21 +286,18 @@ fn a_real_key_is_not_a_proxy_key() {
 }
 
 #[test]
-fn what_is_not_enforced_is_said_once_for_each_kind() {
+fn what_is_not_enforced_is_said() {
     let text = "
 channels:
-  c: {base_url: 'http://h', api_key: x, tls: {insecure: true}, websocket_endpoints: {/a: /b}, health: false}
-  d: {base_url: 'http://h', api_key: y, websocket_endpoints: {/a: /b}}
-  e: {base_url: 'http://h', api_key: z, websocket_endpoints: {}}
+  c: {base_url: 'http://h', api_key: x, tls: {insecure: true}, supports_websocket: false, health: false}
 users:
-  a: {proxy_key: k1, channels: [c, d, e], limits: {concurrent: 1, rps: 3}, failover: true}
-system: {open_stats: loopback, secrets: {master_key: canary}}
+  a: {proxy_key: k1, channels: [c], limits: {concurrent: 1, rps: 3}, failover: true}
+system: {open_stats: loopback, redis: '', secrets: {master_key: canary}}
 ";
     insta::assert_snapshot!(problems(text), @r"
     aiproxy.yaml:3:57: warning: channels.c.tls.insecure: any certificate is accepted: whoever is in between can read the real key
-    aiproxy.yaml:3:85: warning: channels.c.websocket_endpoints: accepted, but not enforced by this version (and 1 more like it)
-    aiproxy.yaml:7:67: error: users.a.limits: unknown field `rps`; fields here are: requests_per_minute, tokens_per_minute, concurrent
-    aiproxy.yaml:8:41: warning: system.secrets: accepted, but not enforced by this version
+    aiproxy.yaml:5:61: error: users.a.limits: unknown field `rps`; fields here are: requests_per_minute, tokens_per_minute, concurrent
+    aiproxy.yaml:6:52: warning: system.secrets: accepted, but not enforced by this version
     ");
 }
 
