@@ -1,31 +1,28 @@
-//! Standard base64 with padding (RFC 4648 §4), encoding only: vectors, pictures and sound leave in this form.
+//! Standard base64 with padding (RFC 4648 §4): vectors, pictures and sound travel in this form.
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+use ::base64::Engine;
+use ::base64::engine::general_purpose::STANDARD;
 
 /// Encodes `bytes`.
 pub(crate) fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for position in 0..4 {
-            if position <= group.len() {
-                text.push(char::from(ALPHABET[(bits >> (18 - 6 * position) & 63) as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
+    STANDARD.encode(bytes)
+}
+
+/// Decodes `text`; none if it is not base64.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::encode;
+    use super::{decode, encode};
 
     #[test]
     fn the_vectors_of_rfc_4648_hold() {
-        let encoded = ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| encode(text.as_bytes()));
-        assert_eq!(encoded, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
+        let texts = ["", "f", "fo", "foo", "foob", "fooba", "foobar"];
+        let encoded = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        assert_eq!(texts.map(|text| encode(text.as_bytes())), encoded);
+        assert_eq!(encoded.map(decode), texts.map(|text| Some(text.as_bytes().to_vec())));
+        assert_eq!(["Zg", "Zm9v!", "Z g=="].map(decode), [None, None, None]);
     }
 }

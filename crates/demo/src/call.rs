@@ -26,6 +26,8 @@ pub(crate) struct Call<'a> {
     pub(crate) path: &'a str,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: &'a HeaderMap,
+    /// The body as it came.
+    pub(crate) body: Bytes,
     /// Unix seconds.
     pub(crate) now: u64,
     /// Fresh for every request; ids in the answer are made from it.
@@ -40,6 +42,7 @@ impl<'a> Call<'a> {
             path: parts.uri.path(),
             query: parts.uri.query().map(pairs).unwrap_or_default(),
             headers: &parts.headers,
+            body: body.clone(),
             now: aiproxy_core::time::unix_ms() / 1000,
             request: Uuid::new_v4(),
             payload: payload(&parts.headers, body),

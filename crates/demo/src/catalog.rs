@@ -1,13 +1,19 @@
 //! The models that the demo lists. Any other name works as well; `magic.rs` tells which ones misbehave.
 
 /// Names for the model lists.
-pub(crate) const MODELS: [&str; 13] = [
+pub(crate) const MODELS: [&str; 19] = [
     "demo-chat",
     "demo-embedding",
     "demo-image",
     "demo-speech",
     "demo-transcribe",
     "demo-rerank",
+    "demo-realtime",
+    "demo-live",
+    "demo-gemini-live",
+    "demo-omni-realtime",
+    "demo-cosyvoice",
+    "demo-paraformer",
     "demo-long",
     "demo-slow",
     "demo-break",

@@ -1,7 +1,7 @@
 //! The Gemini dialect, on its own paths and on Vertex's: endpoints, models, and what they share.
 
 mod embed;
-mod generate;
+pub(crate) mod generate;
 mod predict;
 
 use http::Method;
@@ -53,7 +53,7 @@ fn model(name: &str, dialect: Dialect) -> Value {
 }
 
 /// A member in either of the spellings that Google accepts.
-fn member<'a>(object: &'a Value, camel: &str, snake: &str) -> &'a Value {
+pub(crate) fn member<'a>(object: &'a Value, camel: &str, snake: &str) -> &'a Value {
     object.get(camel).unwrap_or(&object[snake])
 }
 

@@ -10,7 +10,8 @@
 //!   provider that misbehaves; `magic.rs` lists them.
 //!
 //! It does not know the gateway: it is an ordinary HTTP/1.1 server. The answers are made by a pure function,
-//! [`DemoUpstream::handle`], from request parts and body bytes; only [`serve`] touches a socket.
+//! [`DemoUpstream::handle`], from request parts and body bytes; only [`serve`] touches a socket. What is said on
+//! WebSockets and in WebRTC calls is made without sockets too: `websocket.rs` and `realtime.rs` tell how.
 
 mod answer;
 mod anthropic;
@@ -28,6 +29,7 @@ mod magic;
 mod openai;
 mod picture;
 mod prompt;
+mod realtime;
 mod refusal;
 mod reply;
 mod route;
@@ -39,6 +41,8 @@ mod testing;
 pub mod tokens;
 mod upstream;
 mod vector;
+mod webrtc;
+mod websocket;
 mod words;
 
 pub use body::ReplyBody;

@@ -9,6 +9,12 @@
 //! | `demo-break` | cuts the connection in the middle of the body |
 //! | `demo-error-in-stream` | sends an error event after two chunks; 500 when not streaming |
 //! | `demo-long` | answers with 200 pieces of text |
+//! | `demo-close-1011` (any code from 1000 to 4999) | a WebSocket is closed with that code as soon as it is open |
+//! | `demo-upgrade-wrong` | a WebSocket handshake is answered by a switch to another protocol |
+//! | `demo-echo` | a WebSocket sends every message back |
+//!
+//! On a WebSocket whose handshake names the model, a refusal takes the place of the 101, `demo-slow` and `demo-hang` hold
+//! the 101 back, and `demo-break` and `demo-error-in-stream` fail in the middle of an answer.
 
 use std::time::Duration;
 
@@ -30,6 +36,9 @@ pub(crate) enum Magic {
     Break,
     ErrorInStream,
     Long,
+    Close(u16),
+    WrongUpgrade,
+    Echo,
 }
 
 impl Magic {
@@ -42,10 +51,16 @@ impl Magic {
             "demo-break" => Self::Break,
             "demo-error-in-stream" => Self::ErrorInStream,
             "demo-long" => Self::Long,
-            name => match name.strip_prefix("demo-error-").and_then(|status| status.parse().ok()) {
-                Some(status @ 400..=599) => Self::Refuse(status),
-                _ => Self::None,
-            },
+            "demo-upgrade-wrong" => Self::WrongUpgrade,
+            "demo-echo" => Self::Echo,
+            name => {
+                let number = |prefix| name.strip_prefix(prefix).and_then(|number: &str| number.parse().ok());
+                match (number("demo-error-"), number("demo-close-")) {
+                    (Some(status @ 400..=599), _) => Self::Refuse(status),
+                    (_, Some(code @ 1000..=4999)) => Self::Close(code),
+                    _ => Self::None,
+                }
+            }
         }
     }
 
@@ -58,12 +73,21 @@ impl Magic {
         }
     }
 
+    /// How long the first word is held back.
+    pub(crate) fn delay(self) -> Delay {
+        match self {
+            Self::Slow => Delay::For(SLOW),
+            Self::Hang => Delay::Forever,
+            _ => Delay::None,
+        }
+    }
+
     /// Breaks, delays or holds back a reply that was fine.
     pub(crate) fn spoil(self, mut reply: Reply, dialect: Dialect, request_id: &str) -> Reply {
         match self {
             Self::None | Self::Refuse(_) | Self::Long => return reply,
-            Self::Slow => reply.delay = Delay::For(SLOW),
-            Self::Hang => reply.delay = Delay::Forever,
+            Self::Close(_) | Self::WrongUpgrade | Self::Echo => return reply,
+            Self::Slow | Self::Hang => reply.delay = self.delay(),
             Self::Break => cut(&mut reply),
             Self::ErrorInStream => {
                 let refusal = Refusal::genuine(500, dialect);
@@ -106,7 +130,9 @@ mod tests {
     fn names_are_read_with_or_without_a_path() {
         assert_eq!(Magic::of("models/demo-slow"), Magic::Slow);
         assert_eq!(Magic::of("demo-error-529"), Magic::Refuse(529));
-        assert_eq!(["demo-error-200", "demo-error-x", "gpt-x", ""].map(Magic::of), [Magic::None; 4]);
+        assert_eq!(Magic::of("demo-close-4000"), Magic::Close(4000));
+        let ordinary = ["demo-error-200", "demo-error-x", "demo-close-99", "gpt-x", ""];
+        assert_eq!(ordinary.map(Magic::of), [Magic::None; 5]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The OpenAI dialect: which endpoint answers which path below its root. Azure shares all but the envelope.
 
+mod calls;
 mod chat;
 mod completions;
 mod embeddings;
 mod images;
 mod models;
 mod moderations;
-mod responses;
+pub(crate) mod responses;
 mod responses_stream;
 mod speech;
 mod transcriptions;
@@ -20,8 +21,11 @@ use crate::prompt::{Tool, ToolChoice};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::route::Route;
+use crate::webrtc::Calls;
 
-pub(crate) fn answer(call: &Call<'_>, route: &Route<'_>) -> Result<Reply, Refusal> {
+pub(crate) use calls::no_call;
+
+pub(crate) fn answer(call: &Call<'_>, route: &Route<'_>, calls: &Calls) -> Result<Reply, Refusal> {
     let no_route = || Refusal::no_route(call.method.as_str(), call.path, route.dialect);
     if call.path.starts_with("/openai/deployments/") && call.parameter("api-version").is_none() {
         return Err(no_route());
@@ -45,6 +49,9 @@ pub(crate) fn answer(call: &Call<'_>, route: &Route<'_>) -> Result<Reply, Refusa
         (&Method::GET, "models") => Ok(models::list()),
         (_, tail) if tail.starts_with("responses/") => Err(responses::not_found(tail)),
         (&Method::GET, tail) if tail.starts_with("models/") => Ok(models::one(model()?)),
+        (&Method::POST, tail) if tail.starts_with("realtime/") => {
+            calls::answer(call, route, calls).unwrap_or_else(|| Err(no_route()))
+        }
         _ => Err(no_route()),
     }
 }

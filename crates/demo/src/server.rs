@@ -1,34 +1,41 @@
-//! The socket side: accept, read a bounded body, answer, stop when told.
+//! The socket side: accept, read a bounded body, answer or switch to the WebSocket protocol, stop when told.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_core::tasks::Tasks;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::body::ReplyBody;
 use crate::reply::Delay;
 use crate::upstream::{DemoUpstream, Options};
+use crate::websocket::{Conversation, Handshake, converse};
 
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
 /// How long running calls may still take after the stop.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a connection may take to switch protocols, and how long one is kept that switched to the wrong one.
+const SWITCH: Duration = Duration::from_secs(10);
 /// The wait after a failed accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves the demo upstream on `listener` until `stop` resolves; running calls then get one second to finish.
 pub async fn serve(listener: TcpListener, options: Options, stop: impl Future) {
-    let upstream = Arc::new(DemoUpstream::new(options));
     let tasks = Tasks::new();
+    let address = listener.local_addr().map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let upstream = Arc::new(DemoUpstream::listening(options, tasks.clone(), address));
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
@@ -47,9 +54,10 @@ pub async fn serve(listener: TcpListener, options: Options, stop: impl Future) {
 /// Serves one connection. Errors are the caller's doing (or `demo-break`'s) and need no word.
 async fn connection(stream: TcpStream, upstream: Arc<DemoUpstream>, tasks: Tasks) {
     stream.set_nodelay(true).ok();
-    let service = service_fn(move |request| answer(upstream.clone(), request));
+    let sockets = tasks.clone();
+    let service = service_fn(move |request| answer(upstream.clone(), request, sockets.clone()));
     let connection = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
+    let mut connection = pin!(connection.with_upgrades());
     tokio::select! {
         ended = &mut connection => return drop(ended),
         () = tasks.stopped() => connection.as_mut().graceful_shutdown(),
@@ -57,18 +65,63 @@ async fn connection(stream: TcpStream, upstream: Arc<DemoUpstream>, tasks: Tasks
     tokio::time::timeout(GRACE, connection).await.ok();
 }
 
-async fn answer(upstream: Arc<DemoUpstream>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
+async fn answer(
+    upstream: Arc<DemoUpstream>,
+    mut request: Request<Incoming>,
+    tasks: Tasks,
+) -> Result<Response<ReplyBody>, Infallible> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
+    let pace = upstream.options().pace;
+    match upstream.shake_hands(&parts) {
+        None => {}
+        Some(Handshake::Refused(reply)) => return Ok(reply.into_response(pace)),
+        Some(Handshake::Accepted { headers, delay, conversation }) => {
+            hold_back(delay).await;
+            let sockets = tasks.clone();
+            tasks.spawn(switch(upgrade, conversation, pace, sockets));
+            return Ok(switching(headers));
+        }
+    }
     let reply = match Limited::new(body, LARGEST_BODY).collect().await {
         Ok(body) => upstream.handle(&parts, &body.to_bytes()),
         Err(_) => upstream.refuse_too_large(&parts),
     };
-    match reply.delay() {
+    hold_back(reply.delay()).await;
+    Ok(reply.into_response(pace))
+}
+
+async fn hold_back(delay: Delay) {
+    match delay {
         Delay::None => {}
         Delay::For(time) => tokio::time::sleep(time).await,
         Delay::Forever => std::future::pending().await,
     }
-    Ok(reply.into_response(upstream.options().pace))
+}
+
+/// The 101 with these headers.
+fn switching(headers: HeaderMap) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::new(Vec::new(), None, Duration::ZERO));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Converses once the 101 has left. A connection that switched to another protocol is merely kept for a while.
+async fn switch(upgrade: OnUpgrade, conversation: Option<Conversation>, pace: Duration, tasks: Tasks) {
+    let Ok(Ok(upgraded)) = tokio::time::timeout(SWITCH, upgrade).await else { return };
+    match conversation {
+        Some(conversation) => converse(upgraded, conversation, pace, tasks).await,
+        None => {
+            let mut stream = TokioIo::new(upgraded);
+            let mut scrap = [0; 64];
+            tokio::select! {
+                () = async { while stream.read(&mut scrap).await.is_ok_and(|count| count > 0) {} } => {}
+                () = tokio::time::sleep(SWITCH) => {}
+                () = tasks.stopped() => {}
+            }
+        }
+    }
 }
 
 #[cfg(test)]

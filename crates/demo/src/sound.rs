@@ -15,8 +15,13 @@ pub(crate) fn milliseconds(text: &str) -> u64 {
 
 /// A tone as 16-bit little-endian mono samples at 8 kHz.
 pub(crate) fn pcm(milliseconds: u64) -> Vec<u8> {
-    let samples = milliseconds * u64::from(RATE) / 1000;
-    let tone = |sample: u64| (sample as f32 * 440.0 * std::f32::consts::TAU / RATE as f32).sin();
+    pcm_at(RATE, milliseconds)
+}
+
+/// The same tone with `rate` samples a second.
+pub(crate) fn pcm_at(rate: u32, milliseconds: u64) -> Vec<u8> {
+    let samples = milliseconds * u64::from(rate) / 1000;
+    let tone = |sample: u64| (sample as f32 * 440.0 * std::f32::consts::TAU / rate as f32).sin();
     (0..samples).flat_map(|sample| ((tone(sample) * 8_000.0) as i16).to_le_bytes()).collect()
 }
 

@@ -1,9 +1,11 @@
 //! The demo upstream as a pure function from request to reply.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use aiproxy_core::tasks::Tasks;
 use bytes::Bytes;
 use http::request::Parts;
 
@@ -14,6 +16,7 @@ use crate::magic::Magic;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::route::{Dialect, Route};
+use crate::webrtc::Calls;
 use crate::{anthropic, dashscope, gemini, guard, openai};
 
 /// How the demo upstream behaves.
@@ -43,19 +46,32 @@ impl fmt::Debug for Options {
 #[derive(Debug)]
 pub struct DemoUpstream {
     options: Options,
-    /// DashScope's asynchronous tasks, the only thing that it remembers.
+    /// DashScope's asynchronous tasks.
     tasks: Mutex<TaskBoard>,
+    /// OpenAI's WebRTC calls.
+    calls: Calls,
 }
 
 impl DemoUpstream {
     /// A fresh upstream.
     pub fn new(options: Options) -> Self {
-        Self { options, tasks: Mutex::default() }
+        Self::listening(options, Tasks::new(), Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// A fresh upstream that listens on `address`. Calls run on `tasks`.
+    pub(crate) fn listening(options: Options, tasks: Tasks, address: IpAddr) -> Self {
+        let calls = Calls::new(tasks, address, options.pace);
+        Self { options, tasks: Mutex::default(), calls }
     }
 
     /// The options it was made with.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The calls that sidebands attach to.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// Answers one request.
@@ -88,7 +104,7 @@ impl DemoUpstream {
 
     fn answer(&self, call: &Call<'_>, route: &Route<'_>) -> Result<Reply, Refusal> {
         match route.dialect {
-            Dialect::OpenAi | Dialect::Azure => openai::answer(call, route),
+            Dialect::OpenAi | Dialect::Azure => openai::answer(call, route, &self.calls),
             Dialect::Anthropic => anthropic::answer(call, route),
             Dialect::Gemini | Dialect::Vertex => gemini::answer(call, route),
             Dialect::DashScope => dashscope::answer(call, route, &self.tasks),

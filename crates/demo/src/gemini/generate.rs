@@ -139,7 +139,8 @@ fn schema(object: &Value) -> Option<&Value> {
     names.iter().find_map(|name| object.get(*name))
 }
 
-fn tools(declared: &Value) -> Vec<Tool> {
+/// The functions that `tools` declares.
+pub(crate) fn tools(declared: &Value) -> Vec<Tool> {
     let groups = declared.as_array().into_iter().flatten();
     let functions = groups.flat_map(|group| member(group, "functionDeclarations", "function_declarations").as_array());
     let tool = |function: &Value| Tool {

@@ -11,15 +11,26 @@ use crate::reply::Reply;
 
 pub(super) fn answer(call: &Call<'_>, model: &str) -> Result<Reply, Refusal> {
     let body = call.json()?;
-    if let Some(previous) = body["previous_response_id"].as_str() {
-        let message = format!("Previous response with id '{previous}' not found.");
-        return Err(Refusal::new(400, message).code("previous_response_not_found").param("previous_response_id"));
-    }
+    refuse_unknown(&body["previous_response_id"])?;
     let answer = prompt(body)?.answer(model);
     Ok(match body["stream"] == true {
         true => Reply::stream(responses_stream::stream(call, model, body, &answer)),
         false => Reply::ok(&finished(call, model, body, &answer)),
     })
+}
+
+/// The events of one response, for a socket that carries them without a stream around them.
+pub(crate) fn events(call: &Call<'_>, model: &str) -> Result<Vec<Value>, Refusal> {
+    let body = call.json()?;
+    refuse_unknown(&body["previous_response_id"])?;
+    let answer = prompt(body)?.answer(model);
+    Ok(responses_stream::events(call, model, body, &answer))
+}
+
+fn refuse_unknown(previous: &Value) -> Result<(), Refusal> {
+    let Some(previous) = previous.as_str() else { return Ok(()) };
+    let message = format!("Previous response with id '{previous}' not found.");
+    Err(Refusal::new(400, message).code("previous_response_not_found").param("previous_response_id"))
 }
 
 /// `POST /responses/input_tokens`.

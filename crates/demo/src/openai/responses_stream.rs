@@ -9,19 +9,17 @@ use crate::framing::{EventStream, Framing};
 use crate::words;
 
 /// Numbers events from 0.
-struct Events(EventStream);
+struct Events(Vec<Value>);
 
 impl Events {
     /// Adds the event `kind` with the members of `more`.
     fn push(&mut self, kind: &str, more: Value) {
-        let mut event = Map::from_iter([
-            ("type".to_owned(), json!(kind)),
-            ("sequence_number".to_owned(), json!(self.0.events.len())),
-        ]);
+        let mut event =
+            Map::from_iter([("type".to_owned(), json!(kind)), ("sequence_number".to_owned(), json!(self.0.len()))]);
         if let Value::Object(more) = more {
             event.extend(more);
         }
-        self.0.push_typed(&event.into());
+        self.0.push(event.into());
     }
 
     /// Adds an event about the whole response.
@@ -30,8 +28,16 @@ impl Events {
     }
 }
 
+/// The events as a stream of the HTTP endpoint.
 pub(super) fn stream(call: &Call<'_>, model: &str, body: &Value, answer: &Answer) -> EventStream {
-    let mut events = Events(EventStream::new(Framing::Named));
+    let mut stream = EventStream::new(Framing::Named);
+    events(call, model, body, answer).iter().for_each(|event| stream.push_typed(event));
+    stream
+}
+
+/// The events themselves, from `response.created` to the one that ends the response.
+pub(super) fn events(call: &Call<'_>, model: &str, body: &Value, answer: &Answer) -> Vec<Value> {
+    let mut events = Events(Vec::new());
     let started = started(call, model, body);
     events.response("response.created", &started);
     events.response("response.in_progress", &started);
