@@ -34,7 +34,7 @@ pub(crate) fn totals(totals: &Totals, latency: Option<&Latency>) -> Map<String, 
     map.insert("success_rate".into(), ratio(totals.succeeded, totals.calls));
     map.insert("counted".into(), totals.counted.into());
     let duration = latency.map(|latency| &latency.duration);
-    map.insert("duration_ms".into(), times(totals.duration_us, totals.calls, duration));
+    map.insert("duration_ms".into(), times(totals.duration_us, totals.duration_calls, duration));
     let first_byte = latency.map(|latency| &latency.first_byte);
     map.insert("first_byte_ms".into(), times(totals.first_byte_us, totals.first_byte_calls, first_byte));
     map.insert("request_bytes".into(), totals.request_bytes.into());

@@ -30,6 +30,8 @@ pub struct About {
     pub keys: u64,
     /// WebSockets that are open: they have no record yet.
     pub open_websockets: u64,
+    /// Calls by WebRTC that are not over: they have no record yet.
+    pub open_webrtc_calls: u64,
     /// The base currency that costs are in, such as `CNY`.
     pub currency: String,
 }

@@ -1,8 +1,9 @@
 //! `/stats`: what has been counted since the first start ever. Names and types of the predecessor's page stay as they
 //! were; whatever is new is a field of its own.
 //!
-//! Two of its habits are mended, as its users expect: a WebSocket that is established is counted at once and is a
-//! success, and channels are told apart by their ids, not by their names.
+//! Three of its habits are mended, as its users expect: a WebSocket that is established is counted at once and is a
+//! success, how long it lasts is no response time, and channels are told apart by their ids, not by their names. A call
+//! by WebRTC is counted the same way.
 
 use aiproxy_ledger::live::{Counts, Latency, Named, Totals, UsageTotals};
 use serde_json::{Map, Value, json};
@@ -13,26 +14,31 @@ use crate::live::About;
 /// [`NAMES_LIMIT`](aiproxy_ledger::live::totals::NAMES_LIMIT).
 #[must_use]
 pub fn stats(totals: &Totals, about: &About) -> Value {
-    let open = about.open_websockets;
-    // One that is open has no record yet; what it is counted as now, it is counted as when it has.
+    let (sockets, calls) = (about.open_websockets, about.open_webrtc_calls);
+    let open = sockets.saturating_add(calls);
+    let finished = |protocol| totals.protocols.get(protocol).map_or(0, |counts| counts.calls);
+    // What is open has no record yet; what it is counted as now, it is counted as when it has.
     let requests = totals.all.calls.saturating_add(open);
     let successful = totals.all.succeeded.saturating_add(open);
-    let websocket = totals.protocols.get("websocket").map_or(0, |counts| counts.calls).saturating_add(open);
-    let established = totals.websockets.saturating_add(open);
+    let websocket = finished("websocket").saturating_add(sockets);
+    let webrtc = finished("webrtc").saturating_add(calls);
+    let established = totals.websockets.saturating_add(sockets);
     json!({
         "service": "AIProxy",
         "version": about.version,
         "uptime_seconds": about.uptime_seconds,
         "total_requests": requests,
         "successful_requests": successful,
-        "failed_requests": requests - successful,
+        "failed_requests": requests.saturating_sub(successful),
         "success_rate": percent(successful, requests),
         "protocol_stats": {
-            "http_requests": requests.saturating_sub(websocket),
+            "http_requests": requests.saturating_sub(websocket).saturating_sub(webrtc),
             "websocket_requests": websocket,
             "websocket_connections": established,
             "websocket_connection_rate": percent(established, websocket),
-            "websocket_open": open,
+            "websocket_open": sockets,
+            "webrtc_requests": webrtc,
+            "webrtc_open": calls,
         },
         "channel_stats": channels(&totals.channels, about),
         "avg_response_time": seconds(totals.all.average_duration_us()),
@@ -156,6 +162,7 @@ mod tests {
             users: [("zhangsan".into(), User { name: "张三".into() })].into(),
             keys: 5,
             open_websockets: 0,
+            open_webrtc_calls: 0,
             currency: "CNY".into(),
         }
     }
@@ -179,7 +186,8 @@ mod tests {
         totals["all"] = counts(10, 7);
         totals["channels"]["names"] = json!({ "aliyun": counts(6, 5), "gone": counts(2, 2) });
         totals["users"]["names"] = json!({ "zhangsan": counts(8, 7) });
-        totals["protocols"]["names"] = json!({ "http": counts(9, 7), "websocket": counts(1, 0) });
+        totals["protocols"]["names"] =
+            json!({ "http": counts(8, 7), "websocket": counts(1, 0), "webrtc": counts(1, 0) });
         totals["status_classes"]["names"] = json!({ "2xx": counts(7, 7), "4xx": counts(1, 0), "5xx": counts(2, 0) });
         totals["error_codes"]["names"] = json!({ "upstream_timeout": counts(1, 0), "key_disabled": counts(1, 0) });
         let mut totals: Totals = serde_json::from_value(totals).unwrap();
@@ -210,5 +218,17 @@ mod tests {
         assert_eq!((&protocols["websocket_requests"], &protocols["websocket_connections"]), (&json!(3), &json!(3)));
         assert_eq!((&page["failed_requests"], &page["success_rate"]), (&json!(0), &json!("100.00%")));
         assert_eq!((&page["avg_response_time"], &protocols["http_requests"]), (&json!("0.000"), &json!(0)));
+        assert_eq!((&protocols["websocket_open"], &protocols["webrtc_open"]), (&json!(3), &json!(0)));
+        assert_eq!(protocols["websocket_connection_rate"], json!("100.00%"));
+    }
+
+    #[test]
+    fn an_open_call_by_webrtc_is_neither_http_nor_a_websocket() {
+        let page = stats(&totals(), &About { open_websockets: 1, open_webrtc_calls: 2, ..about() });
+        let protocols = &page["protocol_stats"];
+        assert_eq!((&page["total_requests"], &page["successful_requests"]), (&json!(13), &json!(10)));
+        assert_eq!((&protocols["webrtc_requests"], &protocols["webrtc_open"]), (&json!(3), &json!(2)));
+        assert_eq!((&protocols["websocket_requests"], &protocols["websocket_connections"]), (&json!(2), &json!(1)));
+        assert_eq!(protocols["http_requests"], json!(8), "as without them");
     }
 }

@@ -1,11 +1,13 @@
 //! Wiring of the ledger: the journal, the sinks that the config names, and their end.
 //!
 //! ```text
-//! open      the journal; what was counted before this start            before anything is served
+//! open      the journal; the calls that a process left open when it died; then what was counted before this start,
+//!           with those                                                  before anything is served
 //! start     a thread for each sink
-//!           what was captured is made readable on a thread of its own
+//!           what was captured is made readable, how open calls stand is kept, each on a thread of its own
 //! leave     a successor feeds the sinks from now on; this process only appends
-//! stop      every sink gets a last while to write what is left; the journal keeps the rest
+//! stop      calls that ended are no longer kept as open
+//!           every sink gets a last while to write what is left; the journal keeps the rest
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use aiproxy_ledger::Entry;
 use aiproxy_ledger::capture::{BodyKeeper, BodyQueue, Captured};
 use aiproxy_ledger::journal::{Journal, Keeper, Options};
 use aiproxy_ledger::live::LiveTotals;
+use aiproxy_ledger::open_calls::{self, OpenCalls, Recovery};
 use aiproxy_ledger::runner::{Order, Runner, SinkStatus};
 use aiproxy_ledger::sink::Sink;
 use aiproxy_ledger::sinks::console::ConsoleSink;
@@ -47,6 +50,8 @@ pub(crate) struct Ledger {
     directory: PathBuf,
     bodies: BodyQueue,
     body_keeper: BodyKeeper,
+    open_calls: OpenCalls,
+    recovery: Recovery,
     tally: TallySink,
     totals: Arc<LiveTotals>,
     /// What was used up to now.
@@ -92,6 +97,9 @@ impl Ledger {
             memory_bytes: usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX),
             fsync: settings.fsync,
         });
+        // Before the journal is counted: what is recorded here is then counted with it, once.
+        let mut recovery = Recovery::new(system.data_dir.join("open-calls"), journal.clone());
+        recovery.run();
         let calendar = Arc::new(Calendar::new(system.timezone.clone()));
         let gateway = Arc::<OnceLock<Weak<Gateway>>>::default();
         let (running, first) = (gateway.clone(), prices.clone());
@@ -111,6 +119,8 @@ impl Ledger {
             directory,
             bodies,
             body_keeper,
+            open_calls: OpenCalls::default(),
+            recovery,
             tally: sink,
             totals,
             book,
@@ -122,7 +132,8 @@ impl Ledger {
     /// Where the gateway puts finished calls.
     pub(crate) fn sink(&self) -> Arc<JournalSink> {
         let (journal, statuses) = (self.journal.clone(), self.statuses.clone());
-        Arc::new(JournalSink { journal, bodies: self.bodies.clone(), statuses })
+        let open_calls = self.open_calls.clone();
+        Arc::new(JournalSink { journal, bodies: self.bodies.clone(), open_calls, statuses })
     }
 
     /// Where bodies wait to be made readable; told when the patterns to redact change.
@@ -137,7 +148,7 @@ impl Ledger {
 
     /// Starts feeding every sink.
     pub(crate) fn start(self, system: &System, gateway: &Arc<Gateway>) -> anyhow::Result<RunningLedger> {
-        let Self { journal, directory, tally, statuses, body_keeper, .. } = self;
+        let Self { journal, directory, tally, statuses, body_keeper, open_calls, recovery, .. } = self;
         // Told once: a ledger starts once.
         self.gateway.set(Arc::downgrade(gateway)).ok();
         let (orders, order) = watch::channel(Order::Wait);
@@ -182,6 +193,12 @@ impl Ledger {
             runners.push(start(&journal, sink, &order)?);
         }
         statuses.0.set(runners.iter().map(|runner| runner.status().clone()).collect()).ok();
+        let durably = system.journal.fsync.is_some();
+        // What is recorded from now on stands in a segment of this process: nobody else tells the quotas of it.
+        let recovered = gateway.clone();
+        let on_recovered = Box::new(move |entry: &Entry<'_>| recovered.count_foreign(entry));
+        let open_calls = open_calls::Keeper::start(&open_calls, recovery, durably, on_recovered)
+            .context("no thread for open calls")?;
         let shipping = Shipping::start(&directory, orders.clone())?;
         let (known, leaving) = (statuses.clone(), order);
         let keeper = Keeper::start(journal.clone(), move || {
@@ -190,7 +207,7 @@ impl Ledger {
             let floors = known.all().iter().map(|status| status.committed().map(|position| position.floor));
             if feeds { floors.min().flatten() } else { None }
         })?;
-        Ok(RunningLedger { orders, counting, runners, keeper, body_keeper, shipping: Some(shipping) })
+        Ok(RunningLedger { orders, counting, runners, keeper, body_keeper, open_calls, shipping: Some(shipping) })
     }
 }
 
@@ -218,6 +235,7 @@ pub(crate) struct RunningLedger {
     runners: Vec<Runner>,
     keeper: Keeper,
     body_keeper: BodyKeeper,
+    open_calls: open_calls::Keeper,
     shipping: Option<Shipping>,
 }
 
@@ -234,7 +252,10 @@ impl RunningLedger {
 
     /// Ends, after the last call was closed.
     pub(crate) fn stop(self) {
-        self.body_keeper.stop(time::now() + LAST_WRITES);
+        let until = time::now() + LAST_WRITES;
+        self.body_keeper.stop(until);
+        // Every call has its record now.
+        self.open_calls.stop(until);
         let end = Order::Finish(time::now() + LAST_WRITES);
         self.orders.send_if_modified(|order| {
             let feeds = *order == Order::Run;
@@ -253,6 +274,7 @@ impl RunningLedger {
 pub(crate) struct JournalSink {
     journal: Arc<Journal>,
     bodies: BodyQueue,
+    open_calls: OpenCalls,
     statuses: Arc<Statuses>,
 }
 
@@ -260,6 +282,14 @@ impl RecordSink for JournalSink {
     fn emit(&self, entry: &Entry<'_>) {
         // What cannot be kept is counted and told there.
         self.journal.append_record(entry);
+    }
+
+    fn checkpoint(&self, entry: &Entry<'_>) {
+        self.open_calls.checkpoint(entry);
+    }
+
+    fn forget(&self, id: &[u8; 16]) {
+        self.open_calls.forget(id);
     }
 
     fn keep_bodies(&self, captured: Captured) {
@@ -283,6 +313,10 @@ impl RecordSink for JournalSink {
         if self.bodies.lost() > 0 {
             tell("bodies lost", format!("The bodies of {} calls were not stored: too many came.", self.bodies.lost()));
         }
+        if let Some(trouble) = self.open_calls.trouble() {
+            let what = "How open calls stand cannot be written";
+            tell("open calls", format!("{what} ({trouble}); should this process be killed, their use is lost."));
+        }
         for status in self.statuses.all() {
             if let Some((problem, since)) = status.problem().filter(|(_, since)| *since >= PATIENCE) {
                 let (name, seconds) = (status.name(), since.as_secs());
@@ -293,3 +327,6 @@ impl RecordSink for JournalSink {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests;

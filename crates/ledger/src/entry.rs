@@ -110,6 +110,13 @@ impl Entry<'_> {
         self.price_version == Some(UNPRICED)
     }
 
+    /// Whether it lasted as long as its caller liked: a WebSocket or a call by WebRTC. How long that was is no response
+    /// time, and so is in no average or percentile of those.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        matches!(self.protocol, "websocket" | "webrtc")
+    }
+
     /// The id as text.
     #[must_use]
     pub fn id_text(&self) -> String {

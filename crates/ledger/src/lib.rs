@@ -21,6 +21,7 @@ pub mod frame;
 pub mod journal;
 mod json;
 pub mod live;
+pub mod open_calls;
 pub mod position;
 pub mod reader;
 pub mod runner;

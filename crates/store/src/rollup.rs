@@ -89,7 +89,10 @@ impl Rollup {
         for (sum, number) in sums.iter_mut().zip(plain.into_iter().chain(usage)) {
             *sum = sum.saturating_add(number);
         }
-        for (kind, us) in [(0, Some(entry.duration_us)), (1, entry.first_byte_us)] {
+        // The histograms are of response times only. The sums are of everything; questions leave out what is no response
+        // time, see `query::totals`.
+        let timed = if entry.is_session() { [None; 2] } else { [Some(entry.duration_us), entry.first_byte_us] };
+        for (kind, us) in [0, 1].into_iter().zip(timed) {
             if let Some(us) = us {
                 *self.latency.entry((period, series, kind, bin_of(us).into())).or_insert(0) += 1;
             }

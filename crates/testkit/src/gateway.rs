@@ -7,31 +7,49 @@ use aiproxy_config::key_digest;
 use aiproxy_config::snapshot::Snapshot;
 use aiproxy_core::tasks::Tasks;
 use aiproxy_gateway::server::connection::{Port, serve_connection};
+use aiproxy_gateway::server::worker::look_after_sessions;
 use aiproxy_gateway::state::{Gateway, RecordSink, Worker};
 use aiproxy_ledger::Entry;
 use aiproxy_ledger::capture::Captured;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::Instant;
 
 use crate::reply::Reply;
 use crate::script::Upstream;
+use crate::socket::Socket;
 
 /// The admin token of every test gateway.
 pub const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 
-/// Keeps every record as the JSON it is written as, and the bodies that were captured.
+/// Keeps every record as the JSON it is written as, the bodies that were captured, and how open calls stood.
 #[derive(Default)]
-struct Records(Mutex<Vec<Vec<u8>>>, Mutex<Vec<Captured>>);
+struct Records {
+    lines: Mutex<Vec<Vec<u8>>>,
+    bodies: Mutex<Vec<Captured>>,
+    checkpoints: Mutex<Vec<(Instant, Vec<u8>)>>,
+    forgotten: Mutex<Vec<[u8; 16]>>,
+}
 
 impl RecordSink for Records {
     fn emit(&self, entry: &Entry<'_>) {
         let mut line = Vec::new();
         entry.write_json(&mut line);
-        self.0.lock().unwrap().push(line);
+        self.lines.lock().unwrap().push(line);
+    }
+
+    fn checkpoint(&self, entry: &Entry<'_>) {
+        let mut line = Vec::new();
+        entry.write_json(&mut line);
+        self.checkpoints.lock().unwrap().push((Instant::now(), line));
+    }
+
+    fn forget(&self, id: &[u8; 16]) {
+        self.forgotten.lock().unwrap().push(*id);
     }
 
     fn keep_bodies(&self, captured: Captured) {
-        self.1.lock().unwrap().push(captured);
+        self.bodies.lock().unwrap().push(captured);
     }
 }
 
@@ -40,6 +58,8 @@ pub struct TestGateway {
     worker: Arc<Worker>,
     records: Arc<Records>,
     tasks: Tasks,
+    /// What runs beside connections, for as long as the test does.
+    beside: Tasks,
 }
 
 impl TestGateway {
@@ -53,7 +73,7 @@ impl TestGateway {
             Gateway::new(snapshot(config), Arc::new(upstream.clone()), records.clone(), key_digest(ADMIN_TOKEN));
         let worker = Worker::new(gateway);
         let tasks = worker.tasks.clone();
-        Self { worker, records, tasks }
+        Self { worker, records, tasks, beside: Tasks::new() }
     }
 
     /// The shared state.
@@ -90,6 +110,17 @@ impl TestGateway {
         Client(ours)
     }
 
+    /// From now on sockets that may not go on are told so, as a worker does it.
+    pub fn look_after_sessions(&self) {
+        let worker = self.worker.clone();
+        self.beside.spawn(async move { look_after_sessions(&worker).await });
+    }
+
+    /// Opens a WebSocket on a new connection, or returns what was answered instead.
+    pub async fn socket(&self, path: &str, headers: &[(&str, &str)]) -> Result<Socket, Reply> {
+        Socket::open(self.connect().0, path, headers).await
+    }
+
     /// Sends one request on a new connection and reads its response.
     pub async fn call(&self, request: &str) -> Reply {
         self.connect().call(request).await
@@ -100,14 +131,27 @@ impl TestGateway {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        let lines = self.records.0.lock().unwrap();
+        let lines = self.records.lines.lock().unwrap();
         lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
     /// Takes the bodies captured so far. Lets the gateway finish what it is doing first.
     pub async fn captured(&self) -> Vec<Captured> {
         self.records().await;
-        std::mem::take(&mut *self.records.1.lock().unwrap())
+        std::mem::take(&mut *self.records.bodies.lock().unwrap())
+    }
+
+    /// When and how open calls were kept so far.
+    pub async fn checkpoints(&self) -> Vec<(Instant, Value)> {
+        self.records().await;
+        let checkpoints = self.records.checkpoints.lock().unwrap();
+        checkpoints.iter().map(|(at, line)| (*at, serde_json::from_slice(line).unwrap())).collect()
+    }
+
+    /// The ids of the calls whose kept state was dropped again, as hexadecimal digits.
+    pub fn forgotten(&self) -> Vec<String> {
+        let forgotten = self.records.forgotten.lock().unwrap();
+        forgotten.iter().map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()).collect()
     }
 
     /// The record written last.

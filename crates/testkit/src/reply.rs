@@ -48,7 +48,7 @@ impl Reply {
         let head = String::from_utf8_lossy(&head[..head.len() - 4]).into_owned();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         let mut reply = Self { status, head, body: Vec::new(), complete: true };
-        if head_only || status == 204 || status == 304 {
+        if head_only || matches!(status, 101 | 204 | 304) {
             return Some(reply);
         }
         reply.complete = reply.read_body(stream).await.is_some();

@@ -13,6 +13,7 @@ use aiproxy_gateway::upstream::error::Failure;
 use aiproxy_gateway::upstream::io::BoxIo;
 
 use crate::following::Followed;
+use crate::frame::Frame;
 use crate::stream::ResettableStream;
 
 /// What a connection does next.
@@ -30,7 +31,7 @@ pub enum Step {
     Request,
     /// Read one head and leave the body unread.
     Head,
-    /// Send these bytes in one write.
+    /// Send these bytes in one write, or in as many as there is room for.
     Send(Vec<u8>),
     /// Send these bytes one by one, with a pause behind each.
     Drip(Vec<u8>, Duration),
@@ -42,7 +43,19 @@ pub enum Step {
     Reset,
     /// Wait until the gateway closes; the time is noted.
     AwaitClose,
-    /// The one step if the last request contains this text, or else the other.
+    /// Read a handshake and answer it: from now on the connection is a socket.
+    Upgrade,
+    /// The same, with this subprotocol.
+    UpgradeAs(&'static str),
+    /// The same, with these lines in the answer (each ending in CRLF), and these bytes right behind it.
+    UpgradeWith(&'static str, Vec<u8>),
+    /// Read one whole frame, of a message or a control frame, and note it.
+    Message,
+    /// Read frames and note them until one says goodbye; answer that, and wait until the gateway closes.
+    Listen,
+    /// The same, and send every message back as it came.
+    Echo,
+    /// The one step if the last request, or the last message, contains this text, or else the other.
     IfAsked(String, Box<Step>, Box<Step>),
     /// Begin with the first step again, on the same connection. Only as the last step.
     Again,
@@ -54,7 +67,32 @@ impl Step {
         Self::Send(text.into().into_bytes())
     }
 
-    /// Takes the one step if the last request contains `text`, or else the other.
+    /// Sends a frame.
+    pub fn frame(frame: &Frame) -> Self {
+        Self::Send(frame.encode(None))
+    }
+
+    /// Sends a text message.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::frame(&Frame::text(text))
+    }
+
+    /// Sends a binary message.
+    pub fn binary(payload: impl Into<Vec<u8>>) -> Self {
+        Self::frame(&Frame::Binary(payload.into()))
+    }
+
+    /// Sends a ping.
+    pub fn ping(payload: &str) -> Self {
+        Self::frame(&Frame::Ping(payload.into()))
+    }
+
+    /// Says goodbye.
+    pub fn close(code: u16, reason: &str) -> Self {
+        Self::frame(&Frame::close(code, reason))
+    }
+
+    /// Takes the one step if the last request or message contains `text`, or else the other.
     pub fn if_asked(text: &str, step: Self, otherwise: Self) -> Self {
         Self::IfAsked(text.into(), Box::new(step), Box::new(otherwise))
     }
@@ -89,9 +127,11 @@ pub(crate) struct Shared {
     /// Scripts by host; those under the empty name are for every host.
     scripts: Mutex<HashMap<String, Scripts>>,
     pub(crate) requests: Mutex<Vec<Received>>,
+    pub(crate) messages: Mutex<Vec<Message>>,
     dials: Mutex<Vec<String>>,
     pub(crate) closed: Mutex<Vec<tokio::time::Instant>>,
     pub(crate) finished: AtomicUsize,
+    pub(crate) sent: AtomicUsize,
     tasks: Tasks,
 }
 
@@ -112,6 +152,13 @@ impl Scripts {
 pub(crate) struct Received {
     pub(crate) authority: String,
     pub(crate) bytes: Vec<u8>,
+}
+
+/// One frame of a socket.
+pub(crate) struct Message {
+    pub(crate) at: tokio::time::Instant,
+    pub(crate) frame: Frame,
+    pub(crate) wire: Vec<u8>,
 }
 
 /// Upstreams that follow scripts: the first connection the first one, and so on.
@@ -159,6 +206,33 @@ impl Upstream {
     /// Every request read so far, byte for byte, in order.
     pub fn raw_requests(&self) -> Vec<Vec<u8>> {
         self.0.requests.lock().unwrap().iter().map(|request| request.bytes.clone()).collect()
+    }
+
+    /// Every frame read so far, in order.
+    pub fn messages(&self) -> Vec<Frame> {
+        self.0.messages.lock().unwrap().iter().map(|message| message.frame.clone()).collect()
+    }
+
+    /// The text messages among them.
+    pub fn texts(&self) -> Vec<String> {
+        let messages = self.0.messages.lock().unwrap();
+        let texts = messages.iter().filter(|message| matches!(message.frame, Frame::Text(_)));
+        texts.map(|message| message.frame.as_text().to_owned()).collect()
+    }
+
+    /// When each of the frames came.
+    pub fn messages_at(&self) -> Vec<tokio::time::Instant> {
+        self.0.messages.lock().unwrap().iter().map(|message| message.at).collect()
+    }
+
+    /// The bytes of all those frames as they came, masks included.
+    pub fn message_bytes(&self) -> Vec<u8> {
+        self.0.messages.lock().unwrap().iter().flat_map(|message| message.wire.clone()).collect()
+    }
+
+    /// How many bytes were sent in whole steps and parts of them.
+    pub fn sent(&self) -> usize {
+        self.0.sent.load(Ordering::Acquire)
     }
 
     /// The authority of every endpoint dialled so far.

@@ -157,7 +157,7 @@ fn usage_json(usage: &Usage) -> Value {
 
 /// Columns of sums.
 pub(super) fn totals_columns(percentiles: bool) -> Vec<&'static str> {
-    let mut columns = vec!["calls", "succeeded", "failed", "counted", "duration_ms"];
+    let mut columns = vec!["calls", "succeeded", "failed", "counted", "duration_calls", "duration_ms"];
     if percentiles {
         columns.extend(["duration_p50_ms", "duration_p95_ms", "duration_p99_ms"]);
     }
@@ -180,7 +180,7 @@ pub(super) fn totals(totals: &Totals, latency: Option<&Latency>, currency: &str)
     };
     let [calls, succeeded, failed, counted] = [totals.calls, totals.succeeded, totals.failed(), totals.counted];
     let mut cells = vec![Cell::Int(calls), Cell::Int(succeeded), Cell::Int(failed), Cell::Int(counted)];
-    cells.push(Cell::Thousandths(totals.duration_us));
+    cells.extend([Cell::Int(totals.duration_calls), Cell::Thousandths(totals.duration_us)]);
     percentiles(&mut cells, latency.map(|latency| &latency.duration));
     cells.extend([Cell::Int(totals.first_byte_calls), Cell::Thousandths(totals.first_byte_us)]);
     percentiles(&mut cells, latency.map(|latency| &latency.first_byte));

@@ -16,6 +16,7 @@ pub(super) fn write(page: &mut Page<'_>, calls: &CallSeries) -> fmt::Result {
         "From the request's head to the upstream's first byte",
         &calls.first_byte,
     )?;
+    page.parts("aiproxy_session_seconds", "How long sockets and calls by WebRTC lasted", 1e3, &calls.session_ms)?;
     page.counts("aiproxy_usage", "What calls used: tokens, images, characters and so on", &calls.usage)?;
     page.parts("aiproxy_usage_seconds", "Audio and video time that calls used", 1e3, &calls.usage_ms)?;
     page.parts("aiproxy_cost", "Cost of calls, attempts that failed included", 1e6, &calls.cost)?;

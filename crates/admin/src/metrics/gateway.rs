@@ -15,6 +15,12 @@ pub struct GatewayMeasures {
     pub calls_in_flight: usize,
     /// Open connections of callers.
     pub connections: usize,
+    /// WebSockets that are open.
+    pub open_websockets: usize,
+    /// WebSockets that were established since the start, counted at that moment.
+    pub websockets_opened: u64,
+    /// Calls by WebRTC that are not over.
+    pub open_webrtc_calls: usize,
     /// Idle connections to upstreams by host, all workers together; the empty name is that of former hosts.
     pub idle_upstream_connections: Vec<(Box<str>, usize)>,
     /// Whether it is shutting down.
@@ -51,6 +57,10 @@ pub struct ChannelMeasures {
 pub(super) fn write(page: &mut Page<'_>, gateway: &GatewayMeasures) -> fmt::Result {
     page.gauge("aiproxy_calls_in_flight", "Calls that have begun and not ended", single(gateway.calls_in_flight))?;
     page.gauge("aiproxy_connections", "Open connections of callers", single(gateway.connections))?;
+    page.gauge("aiproxy_websockets_open", "WebSockets that are open", single(gateway.open_websockets))?;
+    let opened = gateway.websockets_opened;
+    page.counter("aiproxy_websockets_opened", "WebSockets that were established", single(opened))?;
+    page.gauge("aiproxy_webrtc_calls_open", "Calls by WebRTC that are not over", single(gateway.open_webrtc_calls))?;
     let idle = gateway.idle_upstream_connections.iter().map(|(host, count)| ([("host", &**host)], *count));
     page.gauge("aiproxy_upstream_idle_connections", "Idle connections to upstreams", idle)?;
     page.gauge("aiproxy_draining", "1 while the gateway shuts down", single(u64::from(gateway.is_draining)))?;

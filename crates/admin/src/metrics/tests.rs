@@ -110,7 +110,7 @@ async fn an_empty_gateway_has_a_page_too() {
 }
 
 #[tokio::test]
-async fn calls_are_told_with_their_units_and_every_histogram_counts_all_of_them() {
+async fn calls_are_told_with_their_units_and_histograms_count_all_but_sessions() {
     let mut part = Part::new(GatewayMeasures::default());
     let failed = Entry { status: 429, error_code: Some("rate_limited"), cost: None, usage: None, ..call("main") };
     let websocket = Entry { protocol: "websocket", status: 101, duration_us: 4_000_000_000, ..call("main") };
@@ -127,8 +127,11 @@ async fn calls_are_told_with_their_units_and_every_histogram_counts_all_of_them(
     assert_eq!(page.value("aiproxy_calls_total", &labels), Some(2.0));
     assert_eq!(page.sum("aiproxy_calls_total"), 5.0);
     assert_eq!(page.sum("aiproxy_endpoint_calls_total"), 5.0);
-    assert_eq!(page.sum("aiproxy_call_duration_seconds_count"), 5.0);
-    assert_eq!(page.sum("aiproxy_call_first_byte_seconds_count"), 5.0);
+    assert_eq!(page.sum("aiproxy_call_duration_seconds_count"), 4.0);
+    assert_eq!(page.sum("aiproxy_call_first_byte_seconds_count"), 4.0);
+    let session = [("channel", "main"), ("protocol", "websocket")];
+    assert_eq!(page.value("aiproxy_session_seconds_total", &session), Some(4_000.0));
+    assert_eq!(page.sum("aiproxy_session_seconds_total"), 4_000.0);
     let duration = [("channel", "main"), ("protocol", "http")];
     assert_eq!(page.value("aiproxy_call_duration_seconds_sum", &duration), Some(4.5));
     let within = |le| [("channel", "main"), ("protocol", "http"), ("le", le)];
@@ -196,6 +199,9 @@ async fn the_gateway_and_its_config_are_told() {
     let measures = GatewayMeasures {
         calls_in_flight: 7,
         connections: 9,
+        open_websockets: 5,
+        websockets_opened: 12,
+        open_webrtc_calls: 2,
         idle_upstream_connections: vec![("up.test".into(), 3)],
         is_draining: true,
         reloads: 2,
@@ -207,6 +213,8 @@ async fn the_gateway_and_its_config_are_told() {
     let page = Part::new(measures).page();
     let single = |name| page.value(name, &[]);
     assert_eq!([single("aiproxy_calls_in_flight"), single("aiproxy_connections")], [Some(7.0), Some(9.0)]);
+    assert_eq!([single("aiproxy_websockets_open"), single("aiproxy_webrtc_calls_open")], [Some(5.0), Some(2.0)]);
+    assert_eq!(single("aiproxy_websockets_opened_total"), Some(12.0));
     assert_eq!([single("aiproxy_draining"), single("aiproxy_config_current")], [Some(1.0), Some(0.0)]);
     assert_eq!(single("aiproxy_config_reloads_total"), Some(2.0));
     assert_eq!(single("aiproxy_config_last_reload_timestamp_seconds"), Some(1_795_161_600.5));

@@ -33,7 +33,8 @@ impl Live for FromGateway {
             channels: channels.collect(),
             users: users.collect(),
             keys: snapshot.keys.len() as u64,
-            open_websockets: 0,
+            open_websockets: self.gateway.open_sockets() as u64,
+            open_webrtc_calls: self.gateway.open_webrtc_calls() as u64,
             currency: snapshot.prices.currency().into(),
         }
     }

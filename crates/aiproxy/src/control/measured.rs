@@ -10,6 +10,9 @@ pub(super) fn of(gateway: &Gateway) -> GatewayMeasures {
     GatewayMeasures {
         calls_in_flight: now.calls_in_flight,
         connections: now.connections,
+        open_websockets: gateway.open_sockets(),
+        websockets_opened: gateway.sockets_opened(),
+        open_webrtc_calls: gateway.open_webrtc_calls(),
         idle_upstream_connections: now.idle_upstream_connections.into_iter().collect(),
         is_draining: now.is_draining,
         reloads: now.reloads,

@@ -76,9 +76,15 @@ async fn run(worker: Arc<Worker>, listeners: Vec<Listener>, stop: CancellationTo
         }
     }
     tokio::select! {
-        () = sessions::look_after(&worker) => {}
+        () = look_after_sessions(&worker) => {}
         () = run_until_stopped(&worker, &accepting, &tasks, &stop) => {}
     }
+}
+
+/// Looks at the open sockets and calls of `worker` for ever, and tells those that may not go on. A worker that was started
+/// with [`start`] does so by itself.
+pub async fn look_after_sessions(worker: &Worker) {
+    sessions::look_after(worker).await;
 }
 
 async fn run_until_stopped(worker: &Worker, accepting: &Tasks, tasks: &Tasks, stop: &CancellationToken) {

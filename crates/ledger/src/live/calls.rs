@@ -18,10 +18,12 @@ pub struct CallSeries {
     pub endpoints: Family<3, u64>,
     /// Errors made by the gateway: code.
     pub errors: Family<1, u64>,
-    /// How long calls took: channel, protocol.
+    /// How long calls took: channel, protocol. [Sessions](Entry::is_session) are not in it.
     pub duration: Family<2, Buckets>,
-    /// How long it took to the upstream's first byte, where one came: channel, protocol.
+    /// How long it took to the upstream's first byte, where one came: channel, protocol. Sessions are not in it.
     pub first_byte: Family<2, Buckets>,
+    /// How long sessions that have ended lasted, in milliseconds: channel, protocol.
+    pub session_ms: Family<2, u64>,
     /// Usage in whole numbers: channel, model, kind.
     pub usage: Family<3, u64>,
     /// Audio or video time in milliseconds: channel, model.
@@ -55,6 +57,7 @@ impl Default for CallSeries {
             errors: Family::new(["code"], 0),
             duration: Family::new(["channel", "protocol"], 1),
             first_byte: Family::new(["channel", "protocol"], 1),
+            session_ms: Family::new(["channel", "protocol"], 1),
             usage: Family::new(["channel", "model", "kind"], 2),
             usage_ms: Family::new(["channel", "model"], 2),
             cost: Family::new(["channel", "model", "currency"], 2),
@@ -89,9 +92,13 @@ impl CallSeries {
         let endpoint = self.endpoint_names.label(Some(entry.endpoint));
         add(self.endpoints.at([endpoint, dialect.clone(), status_class.clone()]), 1);
         add(self.calls.at([channel.clone(), model.clone(), dialect, protocol.clone(), status_class, end]), 1);
-        self.duration.at([channel.clone(), protocol.clone()]).add(entry.duration_us);
-        if let Some(us) = entry.first_byte_us {
-            self.first_byte.at([channel.clone(), protocol]).add(us);
+        if entry.is_session() {
+            add(self.session_ms.at([channel.clone(), protocol]), entry.duration_us / 1_000);
+        } else {
+            self.duration.at([channel.clone(), protocol.clone()]).add(entry.duration_us);
+            if let Some(us) = entry.first_byte_us {
+                self.first_byte.at([channel.clone(), protocol]).add(us);
+            }
         }
         if let Some(code) = entry.error_code {
             add(self.errors.at([Label::Word(words::error_code(code))]), 1);

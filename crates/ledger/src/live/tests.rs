@@ -64,14 +64,29 @@ fn what_succeeded_is_what_the_predecessor_and_the_database_call_so() {
 }
 
 #[test]
-fn websockets_are_calls_but_no_response_times() {
+fn sockets_and_calls_by_webrtc_are_calls_but_no_response_times() {
     let websocket = Entry { protocol: "websocket", duration_us: 3_600_000_000, ..call(101, "complete") };
     let refused = Entry { status: 502, ..websocket.clone() };
-    let totals = totals(&[websocket, refused, call(200, "complete")]);
-    assert_eq!((totals.all.calls, totals.all.succeeded, totals.websockets), (3, 2, 1));
-    assert_eq!((totals.all.average_duration_us(), totals.duration.count()), (2_000_000, 1));
-    assert_eq!(rows(&totals.protocols), [("http", 1, 1), ("websocket", 2, 1)]);
+    let webrtc = Entry { protocol: "webrtc", status: 201, ..websocket.clone() };
+    let entries = [websocket, refused, webrtc, call(200, "complete")];
+    let totals = totals(&entries);
+    assert_eq!((totals.all.calls, totals.all.succeeded, totals.websockets), (4, 3, 1));
+    assert_eq!((totals.all.average_duration_us(), totals.all.timed), (2_000_000, 1));
+    assert_eq!((totals.duration.count(), totals.first_byte.count()), (1, 1));
+    assert_eq!(rows(&totals.protocols), [("http", 1, 1), ("webrtc", 1, 1), ("websocket", 2, 1)]);
     assert_eq!(Counts::default().average_duration_us(), 0);
+
+    let series = series(&entries);
+    let timed = |family: &Family<2, Buckets>| -> Vec<_> {
+        family.sorted().into_iter().map(|(labels, buckets)| (labels[1].to_string(), buckets.count())).collect()
+    };
+    assert_eq!(
+        (timed(&series.duration), timed(&series.first_byte)),
+        (vec![("http".into(), 1)], vec![("http".into(), 1)])
+    );
+    let lasted = [(["main", "webrtc"], &3_600_000), (["main", "websocket"], &7_200_000)];
+    assert_eq!(series.session_ms.sorted(), lasted, "beside each other, not among response times");
+    assert_eq!(series.calls.sorted().iter().map(|(_, count)| **count).sum::<u64>(), 4);
 }
 
 #[test]

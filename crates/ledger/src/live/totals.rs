@@ -23,7 +23,8 @@ pub struct Counts {
     pub calls: u64,
     /// Those that ended well, see [`succeeded`]; all others failed.
     pub succeeded: u64,
-    /// Calls whose duration is in `duration_us`: all but WebSockets, which last as long as their callers like.
+    /// Calls whose duration is in `duration_us`: all but [sessions](Entry::is_session), which last as long as their callers
+    /// like.
     pub timed: u64,
     /// How long those took together, in microseconds.
     pub duration_us: u64,
@@ -56,7 +57,7 @@ impl Counts {
 
     /// Those of one call.
     fn of(entry: &Entry<'_>) -> Self {
-        let timed = u64::from(!is_websocket(entry));
+        let timed = u64::from(!entry.is_session());
         Self {
             calls: 1,
             succeeded: succeeded(entry).into(),
@@ -179,9 +180,9 @@ pub struct Totals {
     /// By the model that served the call. One that was asked for and failed has a row if it has a price or served
     /// before.
     pub models: Named,
-    /// How long calls took; WebSockets are not in it.
+    /// How long calls took; [sessions](Entry::is_session) are not in it.
     pub duration: Latency,
-    /// How long it took to the first byte of the upstream, where one came; WebSockets are not in it.
+    /// How long it took to the first byte of the upstream, where one came; sessions are not in it.
     pub first_byte: Latency,
 }
 
@@ -191,8 +192,9 @@ impl Totals {
         self.last_call_unix_ms = self.last_call_unix_ms.max(ended_unix_ms);
         let call = Counts::of(entry);
         self.all.add(&call);
-        if is_websocket(entry) {
-            self.websockets += u64::from(entry.status == 101);
+        if entry.is_session() {
+            let is_established = entry.protocol == "websocket" && entry.status == 101;
+            self.websockets = self.websockets.saturating_add(is_established.into());
         } else {
             self.duration.add(entry.duration_us);
             if let Some(us) = entry.first_byte_us {
@@ -218,8 +220,4 @@ impl Totals {
             }
         }
     }
-}
-
-fn is_websocket(entry: &Entry<'_>) -> bool {
-    entry.protocol == "websocket"
 }

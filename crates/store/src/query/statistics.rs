@@ -12,7 +12,7 @@ use super::id_at;
 use super::latency::{BIN, Latency};
 use super::session::{Session, unreadable};
 use super::sql::Sql;
-use super::totals::{COLUMNS, Totals};
+use super::totals::{COLUMNS, Column, Totals};
 use crate::connection::Row;
 
 /// Most rows of sums that a statement gives: groups, or groups times periods.
@@ -71,7 +71,7 @@ impl Order {
         match name {
             "name" => Some(Self::Name),
             "failed" => Some(Self::MostFailed),
-            _ => COLUMNS.iter().find(|(column, _)| *column == name).map(|(column, _)| Self::Largest(column)),
+            _ => COLUMNS.iter().find(|column| column.name == name).map(|column| Self::Largest(column.name)),
         }
     }
 }
@@ -100,8 +100,8 @@ impl Question<'_> {
         for index in 0..self.dimensions.len() {
             sql.push("key").push(&index.to_string()).push(", ");
         }
-        for (name, _) in COLUMNS {
-            sql.whole(&format!("SUM({name})")).push(", ");
+        for column in COLUMNS {
+            sql.whole(&format!("SUM({})", column.name)).push(", ");
         }
         sql.whole("COUNT(*) OVER ()").push(" FROM (").push_sql(parts).push(") parts");
         let names = |sql: &mut Sql| {
@@ -265,7 +265,8 @@ impl Question<'_> {
             columns += 2;
         }
         sql.push(" FROM ").push(table);
-        if !self.dimensions.is_empty() || !self.filter.is_unconditional() || table == "records" {
+        let is_plain = self.dimensions.is_empty() && self.filter.is_unconditional();
+        if !is_plain || table != "rollup_latency" {
             sql.push(" JOIN series ON series.id = ").push(table).push(".series_id");
         }
         match piece {
@@ -279,7 +280,7 @@ impl Question<'_> {
             }
         }
         if let Some(duration) = duration {
-            sql.push(" AND ").push(duration).push(" IS NOT NULL");
+            sql.push(" AND ").push(duration).push(" IS NOT NULL AND series.protocol NOT IN ('websocket', 'webrtc')");
         }
         self.filter.conditions(sql);
         for column in 1..=columns {
@@ -297,8 +298,8 @@ impl Question<'_> {
                 sql.whole(kind).push(", ").whole(&BIN.replace("{}", duration)).push(", ").whole("COUNT(*)");
             }
             (Select::Totals, _) => {
-                for (index, (name, raw)) in COLUMNS.iter().enumerate() {
-                    let summed = if matches!(piece, Piece::Records { .. }) { raw } else { name };
+                for (index, Column { name, raw, rolled }) in COLUMNS.iter().enumerate() {
+                    let summed = if matches!(piece, Piece::Records { .. }) { raw } else { rolled };
                     sql.push(if index > 0 { ", " } else { "" })
                         .whole(&format!("COALESCE(SUM({summed}), 0)"))
                         .push(" AS ")

@@ -3,15 +3,19 @@
 
 /// Defines [`Totals`] with its columns, each with what one raw record adds to it.
 macro_rules! totals {
-    ($($(#[doc = $doc:literal])+ $name:ident: $raw:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident: $raw:literal $(or $rolled:literal)?,)+) => {
         /// Sums over calls. All of them add up: over ranges, over groups.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Totals {
             $($(#[doc = $doc])+ pub $name: i64,)+
         }
 
-        /// Name of each column, and what one row of `records` joined with `series` adds to it.
-        pub(super) const COLUMNS: &[(&str, &str)] = &[$((stringify!($name), $raw),)+];
+        /// Every number.
+        pub(super) const COLUMNS: &[Column] = &[$(Column {
+            name: stringify!($name),
+            raw: $raw,
+            rolled: first(&[$($rolled,)? concat!("rollups.", stringify!($name))]),
+        },)+];
 
         impl Totals {
             /// Every number with its name, in the order of the table.
@@ -33,6 +37,21 @@ macro_rules! totals {
     };
 }
 
+/// How a number is made. Both tables are joined with `series`.
+pub(super) struct Column {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What one row of `records` adds to it.
+    pub(super) raw: &'static str,
+    /// What one row of `rollups` adds to it: the column of that name, unless it says otherwise.
+    pub(super) rolled: &'static str,
+}
+
+const fn first(expressions: &[&'static str]) -> &'static str {
+    expressions[0]
+}
+
+// A session, that is a WebSocket or a call by WebRTC, lasts as long as its caller likes: see `Entry::is_session`.
 totals! {
     /// Calls.
     calls: "1",
@@ -40,12 +59,18 @@ totals! {
     succeeded: "CASE WHEN series.status < 400 AND records.ended IN ('complete', 'client_closed') THEN 1 ELSE 0 END",
     /// Calls that count as requests of their quotas.
     counted: "records.counted",
-    /// How long all of them took together, in microseconds.
-    duration_us: "records.duration_us",
-    /// How long all of them took to the first byte together, in microseconds.
-    first_byte_us: "COALESCE(records.first_byte_us, 0)",
-    /// Calls that had a first byte.
-    first_byte_calls: "CASE WHEN records.first_byte_us IS NULL THEN 0 ELSE 1 END",
+    /// Calls whose times are counted: all but sessions.
+    duration_calls: "CASE WHEN series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE 1 END"
+        or "CASE WHEN series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE rollups.calls END",
+    /// How long those took together, in microseconds.
+    duration_us: "CASE WHEN series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE records.duration_us END"
+        or "CASE WHEN series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE rollups.duration_us END",
+    /// How long those took to the first byte together, in microseconds.
+    first_byte_us: "CASE WHEN series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE COALESCE(records.first_byte_us, 0) END"
+        or "CASE WHEN series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE rollups.first_byte_us END",
+    /// Those that had a first byte.
+    first_byte_calls: "CASE WHEN records.first_byte_us IS NULL OR series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE 1 END"
+        or "CASE WHEN series.protocol IN ('websocket', 'webrtc') THEN 0 ELSE rollups.first_byte_calls END",
     /// Body bytes from clients.
     request_bytes: "records.request_bytes",
     /// Body bytes to clients.
@@ -109,9 +134,9 @@ mod tests {
         })
         .unwrap();
         let fields = totals.fields();
-        assert_eq!(fields.map(|(name, _)| name).to_vec(), COLUMNS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        assert_eq!(fields.map(|(name, _)| name).to_vec(), COLUMNS.iter().map(|column| column.name).collect::<Vec<_>>());
         assert_eq!(fields[0], ("calls", 1));
-        assert_eq!(fields[25], ("estimated", 26));
+        assert_eq!(fields[26], ("estimated", 27));
         totals.cost = i64::MAX;
         totals.add(&totals.clone());
         assert_eq!((totals.calls, totals.cost), (2, i64::MAX));

@@ -99,6 +99,7 @@ fn one(rng: &mut Rng) -> Entry<'static> {
     entry.started_unix_ms = started_unix_ms;
     entry.duration_us = rng.u64(1..100_000_000);
     entry.first_byte_us = rng.bool().then(|| rng.u64(0..1_000_000));
+    entry.protocol = *pick(rng, &["http", "sse", "websocket", "webrtc"]);
     entry.user_id = *pick(rng, &[Some("zhang"), Some("李四"), None]);
     entry.groups = pick(rng, &[vec![], vec!["one", "二"]]).clone();
     entry.channel_id = *pick(rng, &[Some("openai"), Some("aliyun")]);

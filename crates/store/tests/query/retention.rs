@@ -52,7 +52,7 @@ async fn a_range_is_widened_to_what_is_kept(database: TestDatabase) {
         let widened = Filter::all(ms(widened_start), ms(widened_end));
         assert_eq!((summary.range.start_ms, summary.range.end_ms), (widened.start_ms, widened.end_ms), "{start} {end}");
         assert_eq!(summary.totals, sum(entries.iter().filter(|entry| matches(&widened, entry))), "{start} {end}");
-        assert_eq!(summary.latency.unwrap().duration.calls(), summary.totals.calls);
+        assert_eq!(summary.latency.unwrap().duration.calls(), summary.totals.duration_calls);
     }
     let periods = |granularity, name| Periods { granularity, zone: zone(name), grouping: None };
     let filter = Filter::all(ms("2026-03-01T00:00:00Z"), ms("2026-03-10T00:00:00Z"));
