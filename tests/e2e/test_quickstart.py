@@ -7,10 +7,11 @@ import subprocess
 import pytest
 
 from harness import binary, http1
-from harness.documents import curl_commands, quickstart_blocks
+from harness.documents import at, curl_commands, quickstart_blocks
 from harness.polling import until
 from harness.records import Records
 from harness.sdk import HERE
+from harness.tls import write_certificate
 
 DIALECTS = {"openai", "anthropic", "gemini", "dashscope"}
 
@@ -67,7 +68,7 @@ def test_the_printed_curl_works_when_pasted(tmp_path):
     assert demo.process.wait(10) == 0
 
 
-def run_block(language, program, directory, key):
+def run_block(language, program, directory, key, **variables):
     """Run one block of a document in its language."""
     if language == "js":  # packages are found from where a module lies
         path = HERE / "node/new" / f"quickstart-{os.getpid()}.mjs"
@@ -80,7 +81,7 @@ def run_block(language, program, directory, key):
         script = f"cd {directory} && bash -euo pipefail {path}"
     path.write_text(program)
     try:
-        return bash(script, AIPROXY_KEY=key)
+        return bash(script, AIPROXY_KEY=key, **variables)
     finally:
         path.unlink()
 
@@ -109,7 +110,25 @@ def test_what_the_documents_say_to_run_runs(demo, document, tmp_path):
     blocks = quickstart_blocks(document.read_text())
     key = demo.told["proxy_key"]
     for language, program in blocks:
-        program = program.replace("http://127.0.0.1:8001", demo.told["base_url"]).replace("$AIPROXY_KEY", key)
-        ran = run_block(language, program, tmp_path, key)
-        assert ran.returncode == 0, f"{program}\n{ran.stdout}\n{ran.stderr}"
-        assert ran.stdout.strip(), program
+        program = at(demo.told["base_url"], program).replace("$AIPROXY_KEY", key)
+        check_run(program, run_block(language, program, tmp_path, key))
+
+
+def check_run(program, ran):
+    assert ran.returncode == 0, f"{program}\n{ran.stdout}\n{ran.stderr}"
+    assert ran.stdout.strip(), program
+
+
+WITH_TLS = [document for document in GUIDES if quickstart_blocks(document.read_text(), tls=True)]
+
+
+@pytest.mark.parametrize("document", WITH_TLS, ids=document_name)
+def test_what_the_documents_say_to_run_with_tls_runs(serve, demo_upstream, document, tmp_path):
+    """For SDKs that take no other address. Their runtimes are told of the certificate, not the programs."""
+    certificate, key = write_certificate(tmp_path / "tls", "documents")
+    system = {"tls": {"cert": str(certificate), "key": str(key)}}
+    gateway = serve(demo_upstream.url, real_key=demo_upstream.real_key, system=system)
+    trusted = {"SSL_CERT_FILE": str(certificate), "NODE_EXTRA_CA_CERTS": str(certificate)}
+    for language, program in quickstart_blocks(document.read_text(), tls=True):
+        program = at(gateway.base_url, program)
+        check_run(program, run_block(language, program, tmp_path, gateway.keys["everyone"], **trusted))

@@ -38,6 +38,6 @@ pub struct RealtimeForm {
 pub enum UnattachedForm {
     /// It is ended, for nobody would know what it uses.
     HangUp,
-    /// It goes on; its record says that it was not metered.
+    /// It goes on; its record says that it was not metered, and no quota, revocation or time limit ends it any more.
     Unmetered,
 }

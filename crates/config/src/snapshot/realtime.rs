@@ -45,6 +45,6 @@ pub enum Unattached {
     /// It is ended.
     #[default]
     HangUp,
-    /// It goes on, and its record says `unmetered`.
+    /// It goes on, and nothing here ends it any more. `usage_flaw` of its record is `unmetered`.
     Unmetered,
 }

@@ -17,8 +17,8 @@ use super::Protocol;
 #[must_use]
 pub fn error_messages(protocol: Protocol, _dialect: Dialect, error: GatewayError<'_>, tasks: &[String]) -> Vec<String> {
     match protocol {
-        Protocol::Realtime | Protocol::Live => vec![openai(error, "")],
-        Protocol::Responses => vec![openai(error, &flat(error))],
+        Protocol::Realtime | Protocol::Live => vec![openai(error)],
+        Protocol::Responses => vec![responses(error)],
         Protocol::DashscopeInference if tasks.is_empty() => vec![task_failed(error, "")],
         Protocol::DashscopeInference => tasks.iter().map(|task| task_failed(error, task)).collect(),
         Protocol::GeminiLive | Protocol::Unread => Vec::new(),
@@ -26,19 +26,32 @@ pub fn error_messages(protocol: Protocol, _dialect: Dialect, error: GatewayError
 }
 
 /// The type stands first: whoever only looks at the beginning finds it.
-fn openai(error: GatewayError<'_>, flat: &str) -> String {
+fn openai(error: GatewayError<'_>) -> String {
+    let event_id = format!("event_{}", error.request_id);
+    json!({"type": "error", "event_id": event_id, "error": inner(error)}).to_string()
+}
+
+/// The documented event of Responses is flat, and its SDKs raise on a member `error`. Both, as in the stream.
+fn responses(error: GatewayError<'_>) -> String {
+    json!({
+        "type": "error",
+        "event_id": format!("event_{}", error.request_id),
+        "code": error.code,
+        "message": error.message,
+        "param": null,
+        "sequence_number": 0,
+        "error": inner(error),
+    })
+    .to_string()
+}
+
+/// As in a response's body, and which of the client's events is to blame: none.
+fn inner(error: GatewayError<'_>) -> Value {
     let GatewayError { status, code, message, request_id } = error;
     let body = serde_json::from_slice::<Value>(&envelope(Dialect::Openai, status, code, message, request_id));
     let mut inner = body.map(|mut body| body["error"].take()).unwrap_or_default();
     inner["event_id"] = Value::Null;
-    let event_id = Value::from(format!("event_{request_id}"));
-    format!(r#"{{"type":"error","event_id":{event_id},{flat}"error":{inner}}}"#)
-}
-
-/// The documented event of Responses is flat, and its SDKs raise on a member `error`. Both, as in the stream.
-fn flat(error: GatewayError<'_>) -> String {
-    let (code, message) = (Value::from(error.code), Value::from(error.message));
-    format!(r#""code":{code},"message":{message},"param":null,"sequence_number":0,"#)
+    inner
 }
 
 fn task_failed(error: GatewayError<'_>, task: &str) -> String {

@@ -8,18 +8,21 @@
 mod dashscope;
 mod gemini;
 mod openai;
+mod scans;
 mod totals;
 mod units;
 
-use crate::json_scan::{Captures, JsonScan, Path, ScanStatus, decode_string};
+use crate::json_scan::{ScanStatus, decode_string};
 use crate::meter::MeterError;
 use crate::usage::{Usage, UsageFlaw};
 use crate::websocket::Kind;
 
-use super::{ClientMessage, LONGEST_NAME, ModelRole, Protocol, Work};
+use super::values::kept_name;
+use super::{ClientMessage, ModelRole, Protocol, Work};
 
 use gemini::Turns;
 use openai::Responses;
+use scans::{Scans, plain_type};
 use totals::Totals;
 use units::Units;
 
@@ -105,16 +108,6 @@ enum Event {
     Wrapped,
     Error,
 }
-
-/// The scanners of one socket. Gemini needs two: its content is only to be noticed, not to be kept, where its usage is.
-#[derive(Clone, Debug)]
-struct Scans {
-    values: JsonScan,
-    shape: Option<JsonScan>,
-}
-
-/// More than this is not kept from one message to the next.
-const KEPT: usize = 4 * 1024;
 
 impl SessionMeter {
     /// A meter for a socket of `protocol` on which `model` was asked for in the handshake, if it was.
@@ -309,68 +302,4 @@ impl SessionMeter {
     pub fn turns(&self) -> u64 {
         self.totals.turns()
     }
-}
-
-impl Scans {
-    fn new(protocol: Protocol) -> Self {
-        let (values, shape): (&'static [Path], Option<&'static [Path]>) = match protocol {
-            Protocol::DashscopeInference => (dashscope::PATHS, None),
-            Protocol::GeminiLive => (gemini::PATHS, Some(gemini::SHAPE)),
-            Protocol::Live => (openai::LIVE_PATHS, None),
-            Protocol::Realtime | Protocol::Responses | Protocol::Unread => (openai::PATHS, None),
-        };
-        // Long enough for `false`; content is cut, and only its presence counts.
-        let shape = shape.map(|paths| JsonScan::new(paths).with_capture_limit(8));
-        Self { values: JsonScan::new(values), shape }
-    }
-
-    fn reset(&mut self) {
-        self.values.reset();
-        if let Some(shape) = &mut self.shape {
-            shape.reset();
-        }
-    }
-
-    /// What was captured takes more memory than an idle socket should.
-    fn is_large(&self) -> bool {
-        let captures = self.values.captures();
-        let lengths = (0..openai::PATHS.len()).filter_map(|index| captures.so_far(index)).map(<[u8]>::len);
-        lengths.sum::<usize>() > KEPT
-    }
-}
-
-/// The type of a message that begins with it, as almost all do, without setting a scanner to work. Nothing if it begins
-/// otherwise, or if the type is cut, or has escapes or anything that no known type has.
-fn plain_type(bytes: &[u8]) -> Option<&[u8]> {
-    const LONGEST: usize = 96;
-    let rest = bytes.strip_prefix(br#"{"type":""#)?;
-    let rest = rest.get(..LONGEST).unwrap_or(rest);
-    let name = &rest[..memchr::memchr(b'"', rest)?];
-    (name.is_ascii() && !name.contains(&b'\\')).then_some(name)
-}
-
-fn kept_name(name: &str) -> String {
-    name[..name.floor_char_boundary(LONGEST_NAME)].to_owned()
-}
-
-/// Whether something stands at `index` that is not `null`.
-fn is_there(captures: &Captures, index: usize) -> bool {
-    captures.get(index).is_some_and(|capture| capture.bytes != b"null")
-}
-
-/// The error in the value at `index`: an object with `code`, `type` and `message`, or a sentence.
-fn error_at(captures: &Captures, index: usize) -> Option<MeterError> {
-    let raw = captures.raw(index)?;
-    if raw == b"null" {
-        return None;
-    }
-    MeterError::from_body(raw).or_else(|| {
-        let message = decode_string(raw).map(cut_sentence);
-        Some(MeterError { message, ..MeterError::default() })
-    })
-}
-
-/// Long enough for any sentence; as much as [`MeterError`] keeps elsewhere.
-fn cut_sentence(text: String) -> String {
-    text.chars().take(512).collect()
 }

@@ -5,12 +5,12 @@ use serde_json::json;
 
 use crate::json_scan::{Captures, Path, decode_string};
 use crate::meter::MeterError;
-use crate::realtime::id_at;
+use crate::realtime::values::{cut_sentence, id_at};
 use crate::usage::UsageForm;
 
+use super::Models;
 use super::totals::Totals;
 use super::units::Units;
-use super::{Models, cut_sentence};
 
 const EVENT: usize = 0;
 const TASK_ID: usize = 1;

@@ -11,10 +11,11 @@
 
 use crate::json_scan::{Captures, Path};
 use crate::meter::MeterError;
+use crate::realtime::values::{error_at, is_there};
 use crate::usage::{Usage, UsageForm};
 
 use super::totals::{Running, Totals};
-use super::{ModelRole, Models, error_at, is_there};
+use super::{ModelRole, Models};
 
 const USAGE: usize = 0;
 const ERROR: usize = 1;

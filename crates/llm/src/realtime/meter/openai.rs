@@ -2,161 +2,29 @@
 //! each response, when it is done, also if it was cancelled or failed; for each transcription of what the user said,
 //! under its own model; and for Live as the seconds that the session has lasted, the last of which counts.
 
+mod events;
+
 use std::collections::VecDeque;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::json_scan::{Captures, Path, decode_string};
-use crate::meter::MeterError;
+use crate::json_scan::{Captures, decode_string};
 use crate::peek::stable_hash;
-use crate::realtime::{id_at, name_at};
+use crate::realtime::values::{id_at, name_at};
 use crate::usage::{Usage, UsageForm, parse};
 
 use super::totals::{Running, Totals};
 use super::units::{MOST_OPEN, Units};
-use super::{Event, ModelRole, Models, Protocol, cut_sentence, error_at, kept_name};
+use super::{Event, ModelRole, Models, Protocol};
+
+use events::{
+    BARE_DECISION_ID, BARE_DECISION_MODEL, BARE_DECISION_USAGE, CONTENT_INDEX, DECISION_ID, DECISION_MODEL,
+    DECISION_USAGE, INNER_TYPE, ITEM_ID, RESPONSE_ID, RESPONSE_MODEL, RESPONSE_USAGE, USAGE, is_terminal,
+};
+pub(super) use events::{LIVE_PATHS, PATHS, TYPE, error, event, observe_models};
 
 /// So many of the latest responses and transcriptions are remembered, so that none counts twice.
 const MOST_COUNTED: usize = 64;
-
-pub(super) const TYPE: usize = 0;
-const RESPONSE_ID: usize = 1;
-const RESPONSE_MODEL: usize = 2;
-const RESPONSE_USAGE: usize = 3;
-const RESPONSE_ERROR: usize = 4;
-const STATUS_ERROR: usize = 5;
-const ERROR: usize = 6;
-const USAGE: usize = 7;
-const SESSION_MODEL: usize = 8;
-const TRANSCRIPTION: usize = 9;
-const BETA_TRANSCRIPTION: usize = 10;
-const CODE: usize = 11;
-const MESSAGE: usize = 12;
-const ITEM_ID: usize = 13;
-const CONTENT_INDEX: usize = 14;
-const INNER_TYPE: usize = 15;
-const DECISION_ID: usize = 16;
-const DECISION_USAGE: usize = 17;
-const DECISION_MODEL: usize = 18;
-const BARE_DECISION_ID: usize = 19;
-const BARE_DECISION_USAGE: usize = 20;
-const BARE_DECISION_MODEL: usize = 21;
-
-const NOWHERE: Path = &[];
-
-pub(super) const PATHS: &[Path] = &[
-    &["type"],
-    &["response", "id"],
-    &["response", "model"],
-    &["response", "usage"],
-    &["response", "error"],
-    &["response", "status_details", "error"],
-    &["error"],
-    &["usage"],
-    &["session", "model"],
-    // As deep as a scan goes: the model is a member.
-    &["session", "audio", "input", "transcription"],
-    &["session", "input_audio_transcription"],
-    &["code"],
-    &["message"],
-    &["item_id"],
-    &["content_index"],
-    NOWHERE,
-    NOWHERE,
-    NOWHERE,
-    NOWHERE,
-    NOWHERE,
-    NOWHERE,
-    NOWHERE,
-];
-
-/// Responses and decisions come wrapped in `event`. Whether a decision does is not known for sure, so both are read.
-pub(super) const LIVE_PATHS: &[Path] = &[
-    &["type"],
-    &["event", "response", "id"],
-    &["event", "response", "model"],
-    &["event", "response", "usage"],
-    &["event", "response", "error"],
-    NOWHERE,
-    &["error"],
-    &["usage"],
-    &["session", "model"],
-    &["session", "audio", "input", "transcription"],
-    NOWHERE,
-    &["code"],
-    &["message"],
-    &["item_id"],
-    &["content_index"],
-    &["event", "type"],
-    &["event", "decision", "id"],
-    &["event", "decision", "usage"],
-    &["event", "decision", "model"],
-    &["decision", "id"],
-    &["decision", "usage"],
-    &["decision", "model"],
-];
-
-/// What a message with the type `name` is; `None` if nothing in it counts.
-pub(super) fn event(protocol: Protocol, name: &[u8]) -> Option<Event> {
-    match (protocol, name) {
-        (_, b"error") => Some(Event::Error),
-        (Protocol::Live, b"session.started") => Some(Event::Started),
-        (_, b"session.created" | b"session.updated") => Some(Event::Session),
-        (Protocol::Realtime, b"transcription_session.created" | b"transcription_session.updated") => {
-            Some(Event::Session)
-        }
-        (Protocol::Realtime | Protocol::Responses, b"response.created") => Some(Event::Created),
-        (Protocol::Realtime, b"response.done") => Some(Event::Done),
-        (Protocol::Responses, name) if is_terminal(name) => Some(Event::Done),
-        (Protocol::Realtime | Protocol::Live, b"conversation.item.input_audio_transcription.completed") => {
-            Some(Event::Transcribed)
-        }
-        (Protocol::Live, b"session.usage.updated" | b"session.closed") => Some(Event::Lasted),
-        (Protocol::Live, name) if name.ends_with(b".event") || name.starts_with(b"decision.") => Some(Event::Wrapped),
-        _ => None,
-    }
-}
-
-/// The event that ends a response of the Responses API.
-fn is_terminal(name: &[u8]) -> bool {
-    matches!(name, b"response.completed" | b"response.incomplete" | b"response.failed")
-}
-
-/// Takes the models that the event says serve.
-pub(super) fn observe_models(event: Event, captures: &Captures, models: &mut Models) {
-    let said = match event {
-        Event::Session | Event::Started => SESSION_MODEL,
-        // A delegated response has a model of its own, which does not serve the session.
-        Event::Created | Event::Done => RESPONSE_MODEL,
-        _ => return,
-    };
-    if let Some(name) = name_at(captures, said) {
-        models.said = Some(name);
-    }
-    // Switched off, the transcriptions that are still to come belong to the model that was named before.
-    if let Some(name) = [TRANSCRIPTION, BETA_TRANSCRIPTION].into_iter().find_map(|index| model_in(captures, index)) {
-        models.transcription = Some(name);
-    }
-}
-
-fn model_in(captures: &Captures, index: usize) -> Option<String> {
-    let object: Value = serde_json::from_slice(captures.raw(index)?).ok()?;
-    object.get("model")?.as_str().filter(|name| !name.is_empty()).map(kept_name)
-}
-
-/// The error that the event tells.
-pub(super) fn error(event: Event, captures: &Captures) -> Option<MeterError> {
-    match event {
-        Event::Done | Event::Wrapped => {
-            [RESPONSE_ERROR, STATUS_ERROR].into_iter().find_map(|index| error_at(captures, index))
-        }
-        Event::Error => Some(error_at(captures, ERROR).unwrap_or_else(|| {
-            let text = |index| captures.raw(index).and_then(decode_string).map(cut_sentence);
-            MeterError { code: text(CODE), kind: None, message: text(MESSAGE) }
-        })),
-        _ => None,
-    }
-}
 
 /// The responses of one socket, and what else reports.
 #[derive(Clone, Debug, Default)]
