@@ -12,9 +12,12 @@
 //! | `demo-close-1011` (any code from 1000 to 4999) | a WebSocket is closed with that code as soon as it is open |
 //! | `demo-upgrade-wrong` | a WebSocket handshake is answered by a switch to another protocol |
 //! | `demo-echo` | a WebSocket sends every message back |
+//! | `demo-realtime-late` | a WebRTC call can be listened to only after its first second |
+//! | `demo-realtime-unattachable` | a WebRTC call can never be listened to |
 //!
-//! On a WebSocket whose handshake names the model, a refusal takes the place of the 101, `demo-slow` and `demo-hang` hold
-//! the 101 back, and `demo-break` and `demo-error-in-stream` fail in the middle of an answer.
+//! On a WebSocket whose handshake names the model, a refusal takes the place of the 101, `demo-slow` and `demo-hang`
+//! hold the 101 back, and `demo-break` and `demo-error-in-stream` fail in the middle of an answer. Where a message names
+//! it, the answer to that message fails instead.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! A conversation with a realtime model, free of any socket: client events in, server events out (`protocols.md` §2.9).
 //!
-//! It speaks the shapes that OpenAI made final ("GA"). Sound goes in and comes out as base64; a spoken answer echoes the
-//! sound that it answers. It detects no turns: a client commits its sound and asks for a response itself, and with
+//! It speaks the shapes that OpenAI made final ("GA"). Sound goes in and comes out as base64; a spoken answer echoes
+//! the sound that it answers. It detects no turns: a client commits its sound and asks for a response itself, and with
 //! `turn_detection` set it is merely told when speech began and ended.
 
 mod conversation;

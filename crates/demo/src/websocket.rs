@@ -1,8 +1,9 @@
 //! WebSockets: which conversation lives at a path, who may begin it, and what it says (`protocols.md` §2.8–2.13, §4).
 //!
-//! A handshake is answered by a pure function, [`DemoUpstream::shake_hands`]. What is said afterwards is a [`Dialogue`],
-//! which is free of sockets as well: messages go in, and what to send goes into an [`Outbox`]. Only `socket.rs` reads and
-//! writes, with the framing of tungstenite, so that the gateway's own framing is tested against somebody else's.
+//! A handshake is answered by a pure function, [`DemoUpstream::shake_hands`]. What is said afterwards is a
+//! [`Dialogue`], which is free of sockets as well: messages go in, and what to send goes into an [`Outbox`]. Only
+//! `socket.rs` reads and writes, with the framing of tungstenite, so that the gateway's own framing is tested against
+//! somebody else's.
 //!
 //! | path | speaks |
 //! |---|---|

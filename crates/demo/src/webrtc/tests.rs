@@ -114,6 +114,19 @@ async fn a_caller_that_never_comes_is_waited_for_half_a_minute() {
     assert!(tasks.finished_within(Duration::from_secs(2)).await && !calls.contains(&answered.id));
 }
 
+#[tokio::test]
+async fn a_caller_that_is_lost_is_waited_for_half_a_minute() {
+    let tasks = Tasks::new();
+    let calls = calls(&tasks);
+    let (mut caller, offer) = Caller::new().await;
+    let answered = calls.answer(&offer, "demo-realtime", None).unwrap();
+    caller.take_answer(&answered.sdp);
+    caller.event("session.created").await;
+    tokio::time::pause();
+    assert!(!tasks.finished_within(Duration::from_secs(27)).await && calls.contains(&answered.id));
+    assert!(tasks.finished_within(Duration::from_secs(6)).await && !calls.contains(&answered.id));
+}
+
 /// The next event that a sideband receives.
 async fn next(attachment: &mut Attachment) -> Value {
     let text = tokio::time::timeout(WAIT, attachment.events.recv()).await.unwrap().unwrap();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use self::task::Task;
 use super::plain::close_on_purpose;
+use super::outbox::lane;
 use super::{Dialogue, Outbox, Step};
 use crate::magic::Magic;
 use crate::refusal::Refusal;
@@ -45,13 +46,14 @@ impl Dialogue for Inference {
         if steps.iter().any(|step| is_failure(step) || *step == Step::Break) {
             self.end(id);
         }
-        outbox.weave(steps);
+        outbox.weave(lane(id), steps);
     }
 
     fn binary(&mut self, bytes: &Bytes, outbox: &mut Outbox) {
         let listener = self.tasks.iter_mut().rfind(|task| task.listens());
         if let Some(task) = listener {
-            outbox.weave(task.hear(bytes));
+            let steps = task.hear(bytes);
+            outbox.weave(lane(task.id()), steps);
         }
     }
 }

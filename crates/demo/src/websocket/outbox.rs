@@ -1,6 +1,7 @@
 //! What is to be sent on a socket, step by step.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,15 +41,32 @@ impl Step {
 /// The steps that are not done yet, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    steps: VecDeque<Step>,
+    steps: VecDeque<(Lane, Step)>,
     bytes: usize,
+}
+
+/// What belongs together and keeps its order: a task, a response.
+pub(crate) type Lane = u64;
+
+/// Of steps that belong to nothing in particular.
+const NO_LANE: Lane = 0;
+
+/// The lane of what is called `name`.
+pub(crate) fn lane(name: &str) -> Lane {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 impl Outbox {
     /// Adds a step at the end.
     pub(crate) fn push(&mut self, step: Step) {
+        self.add(NO_LANE, step);
+    }
+
+    fn add(&mut self, lane: Lane, step: Step) {
         self.bytes += step.bytes();
-        self.steps.push_back(step);
+        self.steps.push_back((lane, step));
     }
 
     /// Adds an event at the end.
@@ -56,35 +74,39 @@ impl Outbox {
         self.push(Step::Event(event));
     }
 
-    /// Adds steps so that they alternate with those that wait, as when a server does two things at once.
-    pub(crate) fn weave(&mut self, steps: Vec<Step>) {
-        let mut waiting = std::mem::take(self).steps.into_iter();
+    /// Adds steps so that they alternate with those that wait, as when a server does two things at once. Behind those of
+    /// their own lane, and of none.
+    pub(crate) fn weave(&mut self, lane: Lane, steps: Vec<Step>) {
+        let mut waiting = std::mem::take(self).steps;
+        let own = waiting.iter().rposition(|(other, _)| [lane, NO_LANE].contains(other)).map_or(0, |last| last + 1);
+        waiting.drain(..own).for_each(|(lane, step)| self.add(lane, step));
         for step in steps {
-            waiting.next().into_iter().for_each(|step| self.push(step));
-            self.push(step);
+            waiting.pop_front().into_iter().for_each(|(lane, step)| self.add(lane, step));
+            self.add(lane, step);
         }
-        waiting.for_each(|step| self.push(step));
+        waiting.into_iter().for_each(|(lane, step)| self.add(lane, step));
     }
 
     /// The next step.
     pub(crate) fn pop(&mut self) -> Option<Step> {
-        let step = self.steps.pop_front()?;
+        let (_, step) = self.steps.pop_front()?;
         self.bytes -= step.bytes();
         Some(step)
     }
 
     /// Takes out every step that `is_taken_back`.
     pub(crate) fn take_back(&mut self, is_taken_back: impl Fn(&Step) -> bool) -> Vec<Step> {
-        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(self).steps.into_iter().partition(is_taken_back);
-        kept.into_iter().for_each(|step| self.push(step));
-        taken
+        let waiting = std::mem::take(self).steps.into_iter();
+        let (taken, kept): (Vec<_>, Vec<_>) = waiting.partition(|(_, step)| is_taken_back(step));
+        kept.into_iter().for_each(|(lane, step)| self.add(lane, step));
+        taken.into_iter().map(|(_, step)| step).collect()
     }
 
     /// Lets `change` work on the waiting events as a queue. Other steps that wait stay behind them.
     pub(crate) fn with_events(&mut self, change: impl FnOnce(&mut VecDeque<Value>)) {
         let waiting = std::mem::take(self).steps;
         let (mut events, mut others) = (VecDeque::new(), Vec::new());
-        for step in waiting {
+        for (_, step) in waiting {
             match step {
                 Step::Event(event) => events.push_back(event),
                 other => others.push(other),
@@ -122,7 +144,7 @@ mod tests {
 
     fn outbox(names: &[&str]) -> Outbox {
         let mut outbox = Outbox::default();
-        outbox.weave(events(names));
+        outbox.weave(lane("a"), events(names));
         outbox
     }
 
@@ -133,11 +155,19 @@ mod tests {
     #[test]
     fn two_answers_alternate() {
         let mut both = outbox(&["a1", "a2", "a3"]);
-        both.weave(events(&["b1", "b2"]));
+        both.weave(lane("b"), events(&["b1", "b2"]));
         assert_eq!(drain(both), events(&["a1", "b1", "a2", "b2", "a3"]));
         let mut both = outbox(&["a1"]);
-        both.weave(events(&["b1", "b2"]));
+        both.weave(lane("b"), events(&["b1", "b2"]));
         assert_eq!(drain(both), events(&["a1", "b1", "b2"]));
+    }
+
+    #[test]
+    fn what_belongs_together_keeps_its_order() {
+        let mut both = outbox(&["a1", "a2"]);
+        both.weave(lane("b"), events(&["b1", "b2"]));
+        both.weave(lane("a"), events(&["a3"]));
+        assert_eq!(drain(both), events(&["a1", "b1", "a2", "b2", "a3"]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use serde_json::{Value, json};
 
-use super::outbox::broken;
+use super::outbox::{Lane, broken};
 use super::plain::close_on_purpose;
 use super::realtime::{error_event, not_text};
 use super::{Dialogue, Outbox, Step};
@@ -30,6 +30,8 @@ const EVENTS_BEFORE_ERROR: usize = 2;
 pub(super) struct Responses {
     /// Latest responses: id, and the items that the next one continues.
     remembered: VecDeque<(String, Vec<Value>)>,
+    /// How many answers were begun: each is a lane of its own.
+    made: Lane,
 }
 
 impl Dialogue for Responses {
@@ -42,7 +44,9 @@ impl Dialogue for Responses {
             _ => Err(Refusal::new(400, "Unknown event type.").code("unknown_parameter").param("type")),
         };
         let steps = steps.unwrap_or_else(|refusal| vec![error(&refusal)]);
-        outbox.weave(steps.into_iter().map(|step| on_stream(step, &event["stream_id"])).collect());
+        let steps = steps.into_iter().map(|step| on_stream(step, &event["stream_id"])).collect();
+        self.made += 1;
+        outbox.weave(self.made, steps);
     }
 
     fn binary(&mut self, _bytes: &Bytes, outbox: &mut Outbox) {

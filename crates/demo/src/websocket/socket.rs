@@ -91,7 +91,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                     Some(Step::Close(code, reason)) => return self.part(Some((code, reason))).await,
                     Some(Step::Break) => return self.cut().await,
                     Some(step) => {
-                        if self.send(step).is_err() {
+                        let sent = self.send(step);
+                        if sent.is_err() {
                             return;
                         }
                     }
@@ -156,12 +157,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         self.socket.start_send_unpin(message)
     }
 
-    /// Closes the socket: says so (unless the peer did first), then reads until the peer has answered.
+    /// Closes the socket with `close`, or answers the close of the peer, then reads until the peer has gone.
     async fn part(mut self, close: Option<(u16, String)>) {
         let farewell = async {
-            let close = close.map(|(code, reason)| CloseFrame { code: code.into(), reason: reason.into() });
+            let said = match close {
+                Some((code, reason)) => {
+                    self.socket.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await
+                }
+                // tungstenite holds the answer ready.
+                None => self.socket.flush().await,
+            };
             // An error is as good an end as any.
-            if self.socket.close(close).await.is_err() {
+            if said.is_err() {
                 return;
             }
             while let Some(Ok(_)) = self.socket.next().await {}

@@ -157,7 +157,8 @@ async fn openai_realtime_answers_on_every_path() {
         let done = client.until("/type", "response.done").await;
         assert_eq!(done["response"]["usage"]["output_tokens"], 14, "{path}");
         client.0.close(None).await.unwrap();
-        assert!(client.next().await.is_none_or(|message| matches!(message, Ok(Message::Close(_)))));
+        let answer = client.next().await;
+        assert!(matches!(answer, Some(Ok(Message::Close(None)))), "{path}: {answer:?}");
     }
     let mut listening = upstream.open("/v1/realtime?intent=transcription", &[BEARER]).await;
     assert_eq!(listening.event().await["session"]["type"], "transcription");
