@@ -7,8 +7,8 @@
 //!
 //! A socket or a WebRTC call has one record, written when it ends. Until then it hands over its record as it stands; a
 //! thread writes that to a file of the call, beside and renamed, and removes it when the record was emitted. Each
-//! process has a directory of its own and holds a lock in it as long as it lives. So a process that takes over finds out
-//! whose calls are still open, leaves those alone, and records the others with the end `shutdown`: at its start, before
+//! process has a directory of its own and holds a lock in it as long as it lives. So a process that takes over finds
+//! out whose calls are still open, leaves those alone, and records the others with the end `shutdown`: at its start, before
 //! anything is counted, and from then on every few seconds while another process lives that it saw at its start.
 //!
 //! What is lost with the process is the use of the moment before: as long as a round of the thread takes and the pause
@@ -175,8 +175,8 @@ impl Keeper {
         Ok(Self { shared, thread })
     }
 
-    /// Writes and removes what is left to, but no longer than until `deadline`, and ends. Calls that are then still open
-    /// are recorded by whoever starts next.
+    /// Writes and removes what is left to, but no longer than until `deadline`, and ends. Calls that are then still
+    /// open are recorded by whoever starts next.
     pub fn stop(self, deadline: Instant) {
         let mut state = self.shared.state();
         state.is_stopping = true;

@@ -45,6 +45,8 @@ pub(super) struct Leg<S> {
     pub(super) has_got_close: bool,
     pub(super) is_gone: bool,
     is_shut: bool,
+    /// Whether the relay knows that it is gone.
+    is_missed: bool,
     /// Something was written that may not have left yet.
     is_unflushed: bool,
     is_last_word: bool,
@@ -69,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
             has_got_close: false,
             is_gone: false,
             is_shut: false,
+            is_missed: false,
             is_unflushed: false,
             is_last_word: false,
         }
@@ -111,6 +114,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
     /// Whether more may be read for this peer.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < WAITING_LIMIT
+    }
+
+    /// Whether something of ours waits for the end of the frame that is on its way.
+    pub(super) fn waits_for_frame_end(&self) -> bool {
+        self.pong.is_some() || self.close.is_some()
     }
 
     /// Whether everything was written.
@@ -211,6 +219,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         self.is_unflushed = false;
         self.waiting = BytesMut::new();
         self.unread = BytesMut::new();
+    }
+
+    /// Whether the connection was lost and nobody has been told yet.
+    pub(super) fn take_loss(&mut self) -> bool {
+        self.is_gone && !std::mem::replace(&mut self.is_missed, true)
     }
 
     /// Writes what waits. True if that changed something; a peer that takes nothing for too long is given up.

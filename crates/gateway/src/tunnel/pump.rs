@@ -75,6 +75,12 @@ pub(super) fn from_upstream<C: AsyncRead + AsyncWrite + Unpin>(
         let before = bytes.len() - rest.len();
         match decoder.next(&mut rest) {
             Ok(Some(Piece::Head(head))) => {
+                if client.waits_for_frame_end() {
+                    // Between two frames of this read: where much comes at once, no read may end there for long.
+                    client.pass(context, &bytes[from..before]);
+                    from = before;
+                    client.stands(false, !head.starts_message());
+                }
                 client.pass(context, &head.wire()[..head.carried()]);
                 if head.ends_frame() && head.ends_message() {
                     session.upstream_message_ended();
@@ -132,6 +138,7 @@ pub(super) fn from_client<U: AsyncRead + AsyncWrite + Unpin>(
 ) -> Outcome {
     let mut pump = ClientPump { bytes, from: 0, upstream, session, incoming, outcome: Outcome::default() };
     let mut rest = bytes;
+    let mut is_cut = false;
     loop {
         let before = bytes.len() - rest.len();
         let piece = match decoder.next(&mut rest) {
@@ -149,8 +156,11 @@ pub(super) fn from_client<U: AsyncRead + AsyncWrite + Unpin>(
         let after = bytes.len() - rest.len();
         let taken = match piece {
             Piece::Head(head) => {
-                if head.starts_message() {
+                if head.starts_message() || (pump.upstream.waits_for_frame_end() && !pump.incoming.is_held) {
                     pump.pass_to(context, before);
+                    pump.upstream.stands(false, !head.starts_message());
+                }
+                if head.starts_message() {
                     pump.incoming.begin(head.kind(), pump.session.looks_at(head.kind()));
                 }
                 pump.pass(context, &head.wire()[..head.carried()]);
@@ -173,11 +183,18 @@ pub(super) fn from_client<U: AsyncRead + AsyncWrite + Unpin>(
                 pump.pass_to(context, before);
             }
             pump.outcome.stop = Some(stop);
+            is_cut = true;
             break;
         }
     }
     let ClientPump { outcome, .. } = pump;
-    if !incoming.is_held {
+    if incoming.is_held {
+        // Nothing of it was passed on, and all before it was whole.
+        upstream.stands(false, false);
+    } else if is_cut {
+        // What the upstream has may end inside of a frame.
+        upstream.stands(true, true);
+    } else {
         upstream.stands(!decoder.is_between_frames(), !decoder.is_between_messages());
     }
     outcome
@@ -227,7 +244,7 @@ impl<U: AsyncRead + AsyncWrite + Unpin> ClientPump<'_, U> {
                     self.release(context);
                     Ok(())
                 }
-                Stance::Undecided | Stance::Held => self.incoming.hold(text),
+                Stance::Undecided | Stance::Held => self.hold(context, text),
             }
         })
     }
@@ -266,6 +283,23 @@ impl<U: AsyncRead + AsyncWrite + Unpin> ClientPump<'_, U> {
         Ok(())
     }
 
+    /// Holds more of the message. A longer one than that passes where every model may be named, and ends the socket where
+    /// it would have to be checked.
+    fn hold(&mut self, context: &mut Context<'_>, text: &[u8]) -> Result<(), Stop> {
+        if !self.incoming.is_held {
+            return Ok(());
+        }
+        if self.incoming.text.len() + text.len() <= HELD_LIMIT {
+            self.incoming.text.extend_from_slice(text);
+            return Ok(());
+        }
+        if self.session.is_restricted() {
+            return Err(Stop::Unchecked(TOO_BIG, "The message is too large to be checked for its model (1 MiB)."));
+        }
+        self.release(context);
+        Ok(())
+    }
+
     /// What was held of the message goes on its way, and the rest follows as it comes.
     fn release(&mut self, context: &mut Context<'_>) {
         if std::mem::replace(&mut self.incoming.is_held, false) {
@@ -292,16 +326,6 @@ impl Incoming {
         self.utf8.reset();
     }
 
-    fn hold(&mut self, text: &[u8]) -> Result<(), Stop> {
-        if !self.is_held {
-            return Ok(());
-        }
-        if self.text.len() + text.len() > HELD_LIMIT {
-            return Err(Stop::Unchecked(TOO_BIG, "The message is too large to be checked (1 MiB)."));
-        }
-        self.text.extend_from_slice(text);
-        Ok(())
-    }
 }
 
 fn contradiction() -> Stop {

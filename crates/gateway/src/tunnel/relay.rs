@@ -110,6 +110,7 @@ where
             }
             is_moving |= self.read_client(context);
             is_moving |= self.read_upstream(context);
+            is_moving |= self.notice_losses();
             is_moving |= self.look_at_clock(context);
             is_moving |= self.settle(context);
             if self.is_over(context) {
@@ -140,7 +141,7 @@ where
             match read {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(outcome))) => self.client_said(outcome),
-                Poll::Ready(Ok(None) | Err(_)) => self.client_left(),
+                Poll::Ready(Ok(None) | Err(_)) => self.client.lose(),
             }
             has_read = true;
         }
@@ -161,7 +162,7 @@ where
             match read {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(outcome))) => self.upstream_said(outcome),
-                Poll::Ready(Ok(None) | Err(_)) => self.upstream_left(),
+                Poll::Ready(Ok(None) | Err(_)) => self.upstream.lose(),
             }
             has_read = true;
         }
@@ -250,14 +251,24 @@ where
         self.client.close(said);
     }
 
+    /// A peer is lost where its connection ends, and where it does not take what is written to it.
+    fn notice_losses(&mut self) -> bool {
+        let (client, upstream) = (self.client.take_loss(), self.upstream.take_loss());
+        if client {
+            self.client_left();
+        }
+        if upstream {
+            self.upstream_left();
+        }
+        client || upstream
+    }
+
     fn client_left(&mut self) {
-        self.client.lose();
         self.session.ends(End::ClientClosed, None);
         self.leave_upstream(close(GOING_AWAY, ""), SETTLE_PATIENCE);
     }
 
     fn upstream_left(&mut self) {
-        self.upstream.lose();
         if !self.upstream.has_got_close {
             self.upstream_failed();
         }
@@ -275,6 +286,10 @@ where
             self.session.ends(End::UpstreamError, Some(refusal.code));
             self.session.messages(&refusal).iter().for_each(|message| self.client.say(message));
             self.client.close(Some(close(INTERNAL, message)));
+            if self.client.is_mid_frame() {
+                // The rest of the frame will never come; nothing can be said in the middle of it.
+                self.client.lose_after_writing();
+            }
         }
     }
 
@@ -382,6 +397,11 @@ where
                 self.client.close(Some(close(NORMAL, "")));
                 self.client.poll_write(context);
             }
+            if self.upstream.has_got_close && !self.upstream.is_closing() {
+                // And the other way around.
+                self.upstream.close(Some(close(NORMAL, "")));
+                self.upstream.poll_write(context);
+            }
             return true;
         }
         let is_done = |has_sent, has_got, is_flushed| has_sent && has_got && is_flushed;
@@ -391,7 +411,8 @@ where
             || is_done(self.upstream.has_sent_close, self.upstream.has_got_close, self.upstream.is_flushed());
         // Each leg is shut as soon as it is done: a peer may wait for that. A server closes first (RFC 6455 §7.1.1).
         let says_no_more = self.is_deaf && self.client.has_sent_close && self.client.is_flushed();
-        let client = (client || says_no_more) && self.client.poll_shutdown(context) && client;
+        let is_shut = (client || says_no_more) && self.client.poll_shutdown(context);
+        let client = client && is_shut;
         let upstream = upstream && self.upstream.poll_shutdown(context);
         client && upstream
     }

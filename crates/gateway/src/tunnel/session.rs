@@ -202,6 +202,16 @@ impl Session {
         if messages.is_empty() { Decision::End(refusal) } else { Decision::Refuse(messages) }
     }
 
+    /// Whether it matters which models are named: the key is limited to some, or the channel serves or renames some.
+    pub(super) fn is_restricted(&self) -> bool {
+        let serving = self.worker.gateway.snapshot();
+        let Some(key) = serving.keys.get(&self.key) else { return true };
+        let id = self.record.channel_id().unwrap_or_default();
+        let channel = serving.channel_by_id.get(id).and_then(|index| serving.channels.get(*index));
+        let lists = [&serving.users[key.user].models, &key.models];
+        lists.iter().any(|list| !list.is_empty()) || channel.is_none_or(|channel| !channel.models.is_empty())
+    }
+
     /// Whether the key may use `model` now, and what the channel calls it, where that is another name. The model that does the
     /// work must be one that the channel serves; one that only writes down what was said is the key's affair.
     fn permit(&self, serving: &Serving, model: &str, is_main: bool) -> Result<Option<String>, Refusal> {

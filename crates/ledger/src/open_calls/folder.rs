@@ -55,7 +55,7 @@ impl Root {
         &self.0
     }
 
-    /// The right to make a directory or to take one over; `None` while another process has it. Nobody keeps it for long.
+    /// The right to make a directory or to take one over; `None` while another process has it, never for long.
     pub(super) fn lock(&self) -> io::Result<Option<File>> {
         try_lock(&self.0.join(LOCK))
     }

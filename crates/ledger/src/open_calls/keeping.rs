@@ -165,9 +165,9 @@ impl Keeping {
         match problem {
             Some(error) if is_news => {
                 let directory = self.recovery.root.path().display();
-                tracing::error!(%directory, %error, "how open calls stand cannot be written to disk; it is tried again");
+                tracing::error!(%directory, %error, "how open calls stand cannot be written; it is tried again");
             }
-            None if is_news => tracing::info!("how open calls stand is written to disk again"),
+            None if is_news => tracing::info!("how open calls stand is written again"),
             _ => {}
         }
     }

@@ -89,8 +89,8 @@ impl Waiting {
         self.due.len()
     }
 
-    /// What is to be done next. What came of it is told with [`Self::is_removed`] or [`Self::put_back`]; a state that was
-    /// written needs no word.
+    /// What is to be done next. What came of it is told with [`Self::is_removed`] or [`Self::put_back`]; a state that
+    /// was written needs no word.
     pub(super) fn next(&mut self) -> Option<Work> {
         while let Some(id) = self.due.pop_front() {
             let Some(call) = self.calls.get_mut(&id).filter(|call| call.is_due) else { continue };
