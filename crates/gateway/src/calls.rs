@@ -26,13 +26,13 @@ mod socket;
 
 use std::sync::Arc;
 
-use aiproxy_config::snapshot::KeyDigest;
+use aiproxy_config::snapshot::{KeyDigest, User};
 use aiproxy_llm::dialect::{Operation, Route};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
 
-pub(crate) use book::call_place;
 pub(crate) use offer::{Offered, offered};
 pub(crate) use secrets::ClientSecret;
 
@@ -44,7 +44,7 @@ use crate::record::OpenRecord;
 use crate::refusal::Refusal;
 use crate::route::Candidate;
 use crate::serving::Serving;
-use crate::state::Worker;
+use crate::state::{Gateway, Worker};
 use crate::upstream::error::ClientBodyError;
 
 /// Calls by WebRTC, as far as all workers share them.
@@ -63,7 +63,9 @@ pub(crate) enum Asked {
     Secret,
     /// A new call.
     Call,
-    /// Something of a call that exists.
+    /// An incoming call, to be taken: it begins.
+    Accept,
+    /// Something else of a call that exists.
     Control,
 }
 
@@ -73,32 +75,52 @@ impl Asked {
         match route.operation {
             Operation::RealtimeClientSecrets if *method == Method::POST => Some(Self::Secret),
             Operation::RealtimeCalls if *method == Method::POST => Some(Self::Call),
-            Operation::RealtimeCallControl => control::is_of_call(path).then_some(Self::Control),
+            Operation::RealtimeCallControl => control::asked(path),
             _ => None,
         }
     }
 
-    /// What it takes of its caller's limits. Nobody can tell how long a call will last: what calls used of late stands for
-    /// it.
+    /// Whether it takes part in limits. What ends a call must be possible when as many run as may, and when no quota is left.
+    pub(crate) fn is_limited(self) -> bool {
+        self != Self::Control
+    }
+
+    /// What it takes of its caller's limits. How much a call will use nobody knows: of tokens and money it takes nothing, but
+    /// none may be used up.
     pub(crate) fn demand(self, started_unix_ms: u64) -> Demand {
         let started_unix_ms = Some(started_unix_ms);
-        Demand { uses_tokens: self == Self::Call, started_unix_ms, ..Demand::default() }
+        let most_output_tokens = Some(0);
+        let uses_tokens = matches!(self, Self::Call | Self::Accept);
+        Demand { uses_tokens, most_output_tokens, started_unix_ms, ..Demand::default() }
     }
 }
 
-/// Whether a client secret opens this. Nothing else it is presented for: it was made to be seen by a browser.
+/// Whether a client secret opens this. It was made to be seen by a browser, so it opens nothing else; no socket either, for
+/// there the session that it is bound to would have to be said first.
 pub(crate) fn is_open_to_secrets(route: &Route<'_>, method: &Method) -> bool {
-    match route.operation {
-        Operation::RealtimeCalls => *method == Method::POST,
-        Operation::Realtime | Operation::RealtimeTranslations => *method == Method::GET,
-        _ => false,
-    }
+    route.operation == Operation::RealtimeCalls && *method == Method::POST
 }
 
 /// The refusal of a client secret that was presented for something else.
 pub(crate) fn not_open_to_secrets() -> Refusal {
     let message = "A client secret only begins realtime calls. Send your proxy key for everything else.";
     Refusal::forbidden("invalid_credential", message)
+}
+
+/// Where a socket must go that joins a call (`?call_id=`): there the gateway's own is attached, too, and counts what is
+/// used. `None`: it joins none, or one that nobody here knows.
+pub(crate) fn place_of_socket<'snapshot>(
+    gateway: &Gateway,
+    user: &User,
+    channels: &[Candidate<'snapshot>],
+    route: &Route<'_>,
+    query: Option<&str>,
+) -> Result<Option<(Candidate<'snapshot>, usize)>, Refusal> {
+    let joins = matches!(route.operation, Operation::Realtime | Operation::RealtimeTranslations);
+    let mut pairs = query.filter(|_| joins).into_iter().flat_map(|query| query.split('&'));
+    let Some(id) = pairs.find_map(|pair| pair.strip_prefix("call_id=")) else { return Ok(None) };
+    let id = percent_decode_str(id).decode_utf8_lossy();
+    book::call_place(gateway, user, channels, &id)
 }
 
 /// A request about calls, once its caller is known.
@@ -122,7 +144,7 @@ impl RealtimeCall<'_> {
         match asked {
             Asked::Secret => self.mint(channels).await.map(Reply::Own),
             Asked::Call => self.offer(channels).await,
-            Asked::Control => self.control(channels).await,
+            Asked::Accept | Asked::Control => self.control(asked, channels).await,
         }
     }
 
@@ -185,19 +207,20 @@ mod tests {
         }
         assert_eq!(asked("POST", "/v1/realtime/calls/rtc_1/hangup"), Some(Asked::Control));
         assert_eq!(asked("GET", "/v1/realtime/calls/rtc_1"), Some(Asked::Control));
+        assert_eq!(asked("POST", "/v1/realtime/calls/rtc_1/accept"), Some(Asked::Accept));
         assert_eq!(asked("POST", "/v1/live/sessions/s1/hangup"), None);
         assert_eq!(asked("GET", "/v1/realtime"), None);
     }
 
     #[test]
-    fn a_secret_opens_calls_and_sockets_only() {
+    fn a_secret_opens_calls_only() {
         let is_open = |method: &str, path| is_open_to_secrets(&classify(method, path), &method.parse().unwrap());
         assert!(is_open("POST", "/v1/realtime/calls"));
-        assert!(is_open("GET", "/v1/realtime"));
         for (method, path) in [
             ("POST", "/v1/realtime/client_secrets"),
             ("POST", "/v1/realtime/calls/rtc_1/hangup"),
             ("GET", "/v1/realtime/calls"),
+            ("GET", "/v1/realtime"),
             ("POST", "/v1/chat/completions"),
             ("GET", "/v1/models"),
         ] {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_core::time;
-use aiproxy_llm::dialect::Dialect;
+use aiproxy_llm::dialect::{Dialect, Operation};
 use aiproxy_llm::meter::{Meter, MeterKind, StreamStart};
 use aiproxy_llm::usage::Usage;
 use http::header;
@@ -183,6 +183,10 @@ impl<'call> Failover<'call> {
 
     /// Takes what the limits and quotas of the channel and the credential allow.
     async fn own_limits(&self, target: &Target<'_>) -> Result<Option<Box<dyn Lease>>, Exceeded> {
+        if self.outgoing.route.operation == Operation::RealtimeCallControl && !self.demand.uses_tokens {
+            // What ends a call must be possible when as many run as may.
+            return Ok(None);
+        }
         match (target.channel.limited, target.credential.limited) {
             (None, None) => Ok(None),
             (Some(one), None) | (None, Some(one)) => self.serving.limits.reserve(&[one], self.demand).await.map(Some),

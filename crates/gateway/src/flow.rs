@@ -34,6 +34,7 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::asked;
+use crate::calls::{self, Asked, ClientSecret, Offered, RealtimeCall};
 use crate::capture::CallCapture;
 use crate::client_address::client_ip;
 use crate::client_body::ClientBody;
@@ -59,7 +60,7 @@ use crate::tunnel::handshake::Upgrade;
 use crate::tunnel::{self, Opened, SocketCall};
 
 /// Picks the channel explicitly.
-const CHANNEL_HEADER: &str = "x-aiproxy-channel";
+pub(crate) const CHANNEL_HEADER: &str = "x-aiproxy-channel";
 
 /// Serves one call that came from `peer`. Never fails: whatever goes wrong is an answer in the caller's dialect.
 pub(crate) async fn serve(
@@ -104,6 +105,7 @@ async fn serve_client(
             tunnel::begin(worker, &route, *ready, record)
         }
         Ok(Reply::Own(body)) => respond::ours(body, record),
+        Ok(Reply::Offered(offered)) => calls::offered(worker, *offered, record),
         Err(refusal) => {
             if record.attempts.is_empty()
                 && let Some(lease) = record.leases[0].take()
@@ -118,7 +120,7 @@ async fn serve_client(
 
 /// Everything up to the response head.
 async fn call(
-    worker: &Worker,
+    worker: &Arc<Worker>,
     serving: &Arc<Serving>,
     parts: &Parts,
     upgrade: Option<Result<Upgrade, Refusal>>,
@@ -127,14 +129,15 @@ async fn call(
     record: &mut OpenRecord,
 ) -> Result<Reply, Refusal> {
     admit(&worker.gateway, serving, record.client_ip)?;
-    let (digest, key) = authenticate(&worker.gateway, serving, parts, record.client_ip).await?;
+    let Authenticated { digest, key, secret } =
+        authenticate(&worker.gateway, serving, parts, route, record.client_ip).await?;
     let caller = Caller::of(serving, key);
     record.key = Some(caller.key.clone());
     caller.check(record.client_ip, record.started_unix_ms)?;
 
     let channels = candidates(serving, &caller, &parts.headers, route)?;
     if let Some(upgrade) = upgrade {
-        let pinned = None;
+        let pinned = calls::place_of_socket(&worker.gateway, caller.user, &channels, route, parts.uri.query())?;
         let client_body = &mut client_body;
         let call = SocketCall { worker, serving, caller, key: digest, parts, route, client_body, record, pinned };
         // Boxed, for it is rare: a future takes the memory of its longest way, and moving that costs every call.
@@ -153,6 +156,15 @@ async fn call(
         let call = ListCall { worker, serving, caller, parts, route, client_body: &mut client_body, record };
         // Boxed, for it is rare: a future takes the memory of its longest way, and moving that costs every call.
         return Box::pin(call.answer(channels)).await.map(Reply::Own);
+    }
+
+    if let Some(asked) = Asked::of(route, &parts.method, parts.uri.path()) {
+        let limited = if asked.is_limited() { caller.limited() } else { Vec::new() };
+        reserve(serving, &limited, asked.demand(record.started_unix_ms), record).await?;
+        let client_body = &mut client_body;
+        let call = RealtimeCall { worker, serving, caller, key: digest, secret, parts, route, client_body, record };
+        // Boxed, for it is rare as well.
+        return Box::pin(call.answer(asked, channels)).await;
     }
 
     let limit = serving.system.body_limit;
@@ -208,13 +220,15 @@ async fn call(
 }
 
 /// What a call ends in, if it is not refused.
-enum Reply {
+pub(crate) enum Reply {
     /// An upstream's answer.
     Upstream(Answered),
     /// JSON made here.
     Own(Bytes),
     /// A socket.
     Socket(Box<tunnel::Ready>),
+    /// A call by WebRTC that has begun.
+    Offered(Box<Offered>),
 }
 
 fn ingress(parts: &Parts) -> Route<'_> {
@@ -279,28 +293,55 @@ fn admit(gateway: &Gateway, serving: &Serving, client_ip: IpAddr) -> Result<(), 
     gateway.admission.admit(client_ip, &serving.system.rate_limit).map_err(|denied| Refusal::denied(&denied))
 }
 
+/// Who was found out to call.
+struct Authenticated<'snapshot> {
+    /// The digest of the key.
+    digest: KeyDigest,
+    key: &'snapshot Arc<ProxyKey>,
+    /// What stood for the key, if it did not come itself.
+    secret: Option<Arc<ClientSecret>>,
+}
+
 /// The key that was presented. Who presents unknown ones again and again waits longer each time, and is then refused.
 async fn authenticate<'snapshot>(
     gateway: &Gateway,
     serving: &'snapshot Serving,
     parts: &Parts,
+    route: &Route<'_>,
     client_ip: IpAddr,
-) -> Result<(KeyDigest, &'snapshot Arc<ProxyKey>), Refusal> {
+) -> Result<Authenticated<'snapshot>, Refusal> {
     let find = |text: &str| {
         let digest = key_digest(text);
         serving.keys.get(&digest).map(|key| (digest, key))
     };
     let presented = credential::presented(&parts.headers, parts.uri.query(), find);
+    let is_open_to_secrets = calls::is_open_to_secrets(route, &parts.method);
+    let secret = match &presented {
+        // What is open to secrets is rare, and only there does a secret beside a key mean anything.
+        Presented::Known(_) if !is_open_to_secrets => None,
+        _ => gateway.calls.secrets.among(&parts.headers, parts.uri.query()),
+    };
     let rule = serving.system.rate_limit.bad_credentials.as_ref();
     let known = match &presented {
         Presented::Known((_, key)) => Some(stable_hash(&[key.id.as_bytes()])),
-        _ => None,
+        _ => secret.as_ref().map(|secret| secret.hash()),
     };
     if let Some(left) = gateway.admission.blocked(client_ip, known, rule) {
         return Err(Refusal::blocked(left));
     }
+    if let Some(secret) = secret {
+        let beside = match presented {
+            Presented::Known((_, key)) => Some(&**key),
+            _ => None,
+        };
+        let (digest, key) = secret.key(serving, beside)?;
+        if !is_open_to_secrets {
+            return Err(calls::not_open_to_secrets());
+        }
+        return Ok(Authenticated { digest, key, secret: Some(secret) });
+    }
     match presented {
-        Presented::Known(known) => Ok(known),
+        Presented::Known((digest, key)) => Ok(Authenticated { digest, key, secret: None }),
         Presented::Unknown => {
             let pause = gateway.admission.bad_credential(client_ip, rule);
             if !pause.is_zero() {
@@ -334,7 +375,7 @@ fn candidates<'snapshot>(
     route::candidates(snapshot, caller.user, caller.key, asked_for, route.dialect, any_path).map_err(no_route)
 }
 
-fn no_route(reason: NoRoute) -> Refusal {
+pub(crate) fn no_route(reason: NoRoute) -> Refusal {
     match reason {
         NoRoute::NoChannel => Refusal::no_channel(),
         NoRoute::ChannelNotAllowed => Refusal::forbidden(

@@ -7,6 +7,7 @@ mod admission;
 mod answer;
 mod asked;
 mod attempt;
+mod calls;
 mod capture;
 mod channel_status;
 mod client_address;

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ struct Watched {
 /// What a session depends on besides the config itself.
 #[derive(Debug)]
 struct Standing {
-    /// The config it was found in; only compared, never followed.
-    serving: usize,
+    /// The config it was found in; only compared, never followed. As long as it is held, no later one has its address.
+    serving: Weak<Serving>,
     expires_at_ms: Option<u64>,
     /// What limits it; empty where that has no quotas.
     limited: Vec<u32>,
@@ -165,15 +165,16 @@ pub(crate) async fn look_after(worker: &Worker) {
 
 impl Watched {
     fn check(&mut self, serving: &Arc<Serving>, now_ms: u64) -> Result<(), Refusal> {
-        let address = Arc::as_ptr(serving).addr();
-        if self.standing.as_ref().is_none_or(|standing| standing.serving != address) {
+        let is_current = |standing: &Standing| std::ptr::eq(standing.serving.as_ptr(), Arc::as_ptr(serving));
+        if !self.standing.as_ref().is_some_and(is_current) {
             let key = standing_key(serving, &self.subject, now_ms)?;
             let mut limited = Caller::of(serving, key).limited();
             limited.extend(limits_of_place(serving, &self.subject));
             if !serving.limits.has_quotas(&limited) {
                 limited = Vec::new();
             }
-            self.standing = Some(Standing { serving: address, expires_at_ms: key.expires_at_ms, limited });
+            self.standing =
+                Some(Standing { serving: Arc::downgrade(serving), expires_at_ms: key.expires_at_ms, limited });
         }
         let Some(standing) = &self.standing else { return Ok(()) };
         if standing.expires_at_ms.is_some_and(|expiry| now_ms >= expiry) {

@@ -11,6 +11,7 @@ use aiproxy_ledger::capture::Captured;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::admission::Admission;
+use crate::calls::Calls;
 use crate::capture::CaptureBudget;
 use crate::drain::Drains;
 use crate::limits::{LimitStore, ProcessLimits};
@@ -81,6 +82,8 @@ pub struct Gateway {
     pub(crate) works: Works,
     /// What providers said they have.
     pub(crate) model_lists: ModelLists,
+    /// Calls by WebRTC, and the secrets that begin them.
+    pub(crate) calls: Calls,
     /// Calls that are read on although their client left.
     pub(crate) drains: Drains,
     /// Memory of the calls whose bodies are captured.
@@ -121,6 +124,7 @@ impl Gateway {
             retry_budget: RetryBudget::default(),
             works: Works::default(),
             model_lists: ModelLists::default(),
+            calls: Calls::default(),
             drains: Drains::default(),
             capture_budget: Arc::default(),
             config_problem: ArcSwapOption::empty(),

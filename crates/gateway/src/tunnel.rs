@@ -24,12 +24,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aiproxy_config::snapshot::KeyDigest;
-use aiproxy_llm::dialect::Route;
+use aiproxy_llm::dialect::{ModelPlace, Route};
 use aiproxy_llm::websocket::Sender;
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
 
 use self::handshake::Upgrade;
 use self::leg::Leg;
@@ -107,9 +108,11 @@ impl<'call> SocketCall<'call> {
         }
         let query = parts.uri.query();
         let nothing = || PreparedBody { pieces: Vec::new(), whole: true, peeked: Peeked::Nothing };
-        let model = asked::model_asked(route, &nothing(), query);
+        let model = model_asked(route, query)?;
         record.model_asked = model.as_deref().map(bounded);
-        if model.is_some() {
+        // Transcription names its model in the session, and a call that exists has one already.
+        let is_named_later = pinned.is_some() || query.is_some_and(|query| query.contains("intent=transcription"));
+        if model.is_some() || (route.model_place() == ModelPlace::Query && !is_named_later) {
             asked::permit_model(&caller, model.as_deref(), route, route::depends_on_model(&channels))?;
             channels = route::serving(channels, model.as_deref()).map_err(|_| {
                 Refusal::model_not_served(model.as_deref().unwrap_or_default())
@@ -125,7 +128,8 @@ impl<'call> SocketCall<'call> {
         };
         record.demand = demand;
         let limited = caller.limited();
-        if !limited.is_empty() {
+        // A call that exists holds its place already.
+        if pinned.is_none() && !limited.is_empty() {
             let lease = serving.limits.reserve(&limited, demand).await;
             record.leases[0] = Some(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);
         }
@@ -210,6 +214,24 @@ pub(crate) fn begin(
     *response.status_mut() = status;
     *response.headers_mut() = returned;
     response
+}
+
+/// The model in the path or the query; Azure calls it `deployment`. Where it is named in several places, nobody knows
+/// which of them the upstream takes.
+fn model_asked(route: &Route<'_>, query: Option<&str>) -> Result<Option<String>, Refusal> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let named = pairs.filter_map(|(name, value)| {
+        let name = decoded(name);
+        let is_model = ["model", "deployment"].iter().any(|known| name.eq_ignore_ascii_case(known));
+        is_model.then(|| decoded(value))
+    });
+    let mut names: Vec<String> = route.model_in_path.map(decoded).into_iter().chain(named).collect();
+    names.dedup();
+    if names.len() > 1 {
+        return Err(Refusal::invalid_request("The query names several models. Name the model once."));
+    }
+    Ok(names.pop())
 }
 
 fn not_supported() -> Refusal {

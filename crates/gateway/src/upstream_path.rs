@@ -10,7 +10,7 @@ use aiproxy_llm::dialect::Dialect;
 use percent_encoding::percent_decode_str;
 
 /// First segments of OpenAI paths that some clients send without `/v1`, as the predecessor's did.
-const BARE_OPENAI: [&str; 10] = [
+const BARE_OPENAI: [&str; 12] = [
     "/chat/completions",
     "/completions",
     "/responses",
@@ -21,6 +21,8 @@ const BARE_OPENAI: [&str; 10] = [
     "/models",
     "/files",
     "/batches",
+    "/realtime",
+    "/live/",
 ];
 
 /// The path to ask `endpoint` for, its own prefix included.

@@ -117,6 +117,7 @@ impl Followed {
         loop {
             let frame = self.read_frame(unread).await?;
             let answer = match &frame {
+                Frame::Garbled(_) => return None,
                 Frame::Close(_) => frame.clone(),
                 Frame::Ping(payload) => Frame::Pong(payload.clone()),
                 Frame::Pong(_) => continue,

@@ -29,6 +29,8 @@ pub enum Frame {
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
+    /// What is no WebSocket frame, in a word. Nothing is read behind it.
+    Garbled(&'static str),
 }
 
 impl Frame {
@@ -75,6 +77,7 @@ impl Frame {
             }
             Self::Ping(payload) => encode(Opcode::Ping, payload, mask, &mut wire),
             Self::Pong(payload) => encode(Opcode::Pong, payload, mask, &mut wire),
+            Self::Garbled(why) => panic!("nothing to send: {why}"),
         }
         wire
     }
@@ -142,17 +145,17 @@ impl FrameReader {
         let bytes = std::mem::take(unread);
         let mut rest = &bytes[..];
         let frame = loop {
-            let piece = self.decoder.next(&mut rest);
-            match piece.unwrap_or_else(|violation| panic!("what came is no WebSocket: {violation}")) {
-                None => break None,
-                Some(Piece::Control(control)) => {
+            match self.decoder.next(&mut rest) {
+                Err(violation) => break Some(Frame::Garbled(violation.as_str())),
+                Ok(None) => break None,
+                Ok(Some(Piece::Control(control))) => {
                     break Some(match control {
                         Control::Ping(payload) => Frame::Ping(payload.into()),
                         Control::Pong(payload) => Frame::Pong(payload.into()),
                         Control::Close(close) => Frame::Close(close.map(|close| (close.code, close.reason.into()))),
                     });
                 }
-                Some(Piece::Head(head)) => {
+                Ok(Some(Piece::Head(head))) => {
                     let of_kind = if head.kind() == Kind::Text { Opcode::Text } else { Opcode::Binary };
                     self.opcode = if head.starts_message() { of_kind } else { Opcode::Continuation };
                     self.is_last = head.ends_message();
@@ -160,7 +163,7 @@ impl FrameReader {
                         break Some(self.whole());
                     }
                 }
-                Some(Piece::Payload(payload)) => {
+                Ok(Some(Piece::Payload(payload))) => {
                     self.payload.extend_from_slice(payload.unmask_into(&mut Vec::new()));
                     if payload.ends_frame {
                         break Some(self.whole());
@@ -178,7 +181,7 @@ impl FrameReader {
         let (opcode, is_last, payload) = (self.opcode, self.is_last, std::mem::take(&mut self.payload));
         match opcode {
             Opcode::Text if is_last => {
-                Frame::Text(String::from_utf8(payload).unwrap_or_else(|_| panic!("a text that is not UTF-8")))
+                String::from_utf8(payload).map_or(Frame::Garbled("text that is not UTF-8"), Frame::Text)
             }
             Opcode::Binary if is_last => Frame::Binary(payload),
             _ => Frame::Fragment { opcode, is_last, payload },

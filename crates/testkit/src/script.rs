@@ -128,7 +128,7 @@ pub(crate) struct Shared {
     scripts: Mutex<HashMap<String, Scripts>>,
     pub(crate) requests: Mutex<Vec<Received>>,
     pub(crate) messages: Mutex<Vec<Message>>,
-    dials: Mutex<Vec<String>>,
+    dials: Mutex<Vec<Dialled>>,
     pub(crate) closed: Mutex<Vec<tokio::time::Instant>>,
     pub(crate) finished: AtomicUsize,
     pub(crate) sent: AtomicUsize,
@@ -152,6 +152,13 @@ impl Scripts {
 pub(crate) struct Received {
     pub(crate) authority: String,
     pub(crate) bytes: Vec<u8>,
+}
+
+/// Where a connection was opened.
+struct Dialled {
+    authority: String,
+    /// With scheme and port.
+    url: String,
 }
 
 /// One frame of a socket.
@@ -237,7 +244,12 @@ impl Upstream {
 
     /// The authority of every endpoint dialled so far.
     pub fn dials(&self) -> Vec<String> {
-        self.0.dials.lock().unwrap().clone()
+        self.0.dials.lock().unwrap().iter().map(|dialled| dialled.authority.clone()).collect()
+    }
+
+    /// The same endpoints with scheme and port: `https://up.test:443`.
+    pub fn dialled_urls(&self) -> Vec<String> {
+        self.0.dials.lock().unwrap().iter().map(|dialled| dialled.url.clone()).collect()
     }
 
     /// When the gateway closed connections that awaited it.
@@ -261,7 +273,9 @@ impl Dial for Upstream {
     fn dial<'a>(&'a self, endpoint: &'a Endpoint) -> Dialing<'a> {
         let shared = self.0.clone();
         let authority = endpoint.authority.to_string();
-        shared.dials.lock().unwrap().push(authority.clone());
+        let scheme = if endpoint.https { "https" } else { "http" };
+        let url = format!("{scheme}://{}:{}", endpoint.host, endpoint.port);
+        shared.dials.lock().unwrap().push(Dialled { authority: authority.clone(), url });
         Box::pin(async move {
             let script = {
                 let mut scripts = shared.scripts.lock().unwrap();

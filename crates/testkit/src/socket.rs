@@ -124,6 +124,7 @@ impl Socket {
     pub async fn next(&mut self) -> Option<Frame> {
         let Self { stream, reader, unread, wire, .. } = self;
         match tokio::time::timeout(PATIENCE, reader.read(stream, unread, wire)).await {
+            Ok(Came::Frame(Frame::Garbled(why))) => panic!("what the gateway sends is no WebSocket: {why}"),
             Ok(Came::Frame(frame)) => Some(frame),
             Ok(Came::End) => None,
             Err(_) => panic!("nothing comes from the gateway, not even the end"),

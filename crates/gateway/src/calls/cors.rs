@@ -73,7 +73,9 @@ fn allowed_headers(asked: &str) -> String {
 fn is_harmless(name: &str) -> bool {
     HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| {
         let name = name.as_str();
-        !["x-forwarded-", "x-aiproxy-", "x-real-ip", "forwarded", "cookie", "proxy-"].iter().any(|own| name.starts_with(own))
+        !["x-forwarded-", "x-aiproxy-", "x-real-ip", "forwarded", "cookie", "proxy-"]
+            .iter()
+            .any(|own| name.starts_with(own))
     })
 }
 
@@ -88,10 +90,13 @@ mod tests {
 
     #[test]
     fn a_page_may_begin_calls_and_nothing_else() {
-        for path in ["/v1/realtime/calls", "/openai/v1/realtime/calls", "/realtime/calls/", "/v1/realtime/calls?model=x"] {
+        for path in
+            ["/v1/realtime/calls", "/openai/v1/realtime/calls", "/realtime/calls/", "/v1/realtime/calls?model=x"]
+        {
             assert_eq!(asked(Method::OPTIONS, path, "").unwrap().status(), 204, "{path}");
         }
-        for path in ["/v1/realtime/client_secrets", "/v1/realtime/calls/rtc_1/hangup", "/calls", "/v1/chat/completions"] {
+        for path in ["/v1/realtime/client_secrets", "/v1/realtime/calls/rtc_1/hangup", "/calls", "/v1/chat/completions"]
+        {
             assert!(asked(Method::OPTIONS, path, "").is_none(), "{path}");
             assert!(!is_for_pages(&Method::POST, path), "{path}");
         }
@@ -103,7 +108,8 @@ mod tests {
 
     #[test]
     fn the_headers_that_are_asked_for_are_allowed_if_they_are_harmless() {
-        let asked = "Authorization,content-type, X-Stainless-OS,openai-beta,x-forwarded-for,x-aiproxy-channel,é,a b,,cookie";
+        let asked =
+            "Authorization,content-type, X-Stainless-OS,openai-beta,x-forwarded-for,x-aiproxy-channel,é,a b,,cookie";
         let expected = "authorization, content-type, x-openai-agents-sdk, x-stainless-os, openai-beta";
         assert_eq!(allowed_headers(asked), expected);
         assert_eq!(allowed_headers(&"a,".repeat(ASKED_LIMIT)), USUAL_HEADERS);

@@ -203,7 +203,8 @@ mod tests {
         assert_eq!(lifetime_of(json!({"seconds": 7200})), Ok(7200));
         assert_eq!(lifetime_of(json!({"anchor": "created_at"})), Ok(600));
         assert_eq!(lifetime_of(Value::Null), Ok(600));
-        let below = "Invalid 'expires_after.seconds': integer below minimum value. Expected a value >= 10, but got 9 instead.";
+        let below =
+            "Invalid 'expires_after.seconds': integer below minimum value. Expected a value >= 10, but got 9 instead.";
         assert_eq!(lifetime_of(json!({"seconds": 9})), Err(below.to_owned()));
         assert!(lifetime_of(json!({"seconds": 7201})).unwrap_err().contains("above maximum"));
         assert!(lifetime_of(json!({"seconds": -1})).unwrap_err().contains("below minimum"));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use aiproxy_config::key_digest;
 use aiproxy_config::snapshot::{KeyDigest, ProxyKey, Snapshot};
 use aiproxy_core::time::{self, Instant};
+use aiproxy_llm::peek::stable_hash;
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -68,17 +69,18 @@ impl ClientSecret {
         self.channel.as_deref()
     }
 
-    /// The key it stands for and that key's digest, if it is still valid. `beside` is a proxy key that came along with it:
+    /// The key it stands for, behind that key's digest, if it is still valid. `beside` is a proxy key that came along with it:
     /// nobody mixes the credentials of two users by accident.
     pub(crate) fn key<'snapshot>(
         &self,
         snapshot: &'snapshot Snapshot,
         beside: Option<&ProxyKey>,
-    ) -> Result<(&'snapshot Arc<ProxyKey>, KeyDigest), Refusal> {
+    ) -> Result<(KeyDigest, &'snapshot Arc<ProxyKey>), Refusal> {
         // A key that is gone takes its secrets with it.
         let key = snapshot.keys.get(&self.key).ok_or_else(Refusal::invalid_credential)?;
         if beside.is_some_and(|beside| beside.user != key.user) {
-            let message = "The client secret and the proxy key of this call belong to different users. Send one of them.";
+            let message =
+                "The client secret and the proxy key of this call belong to different users. Send one of them.";
             return Err(Refusal::forbidden("invalid_credential", message));
         }
         if time::now() >= self.expires {
@@ -87,7 +89,12 @@ impl ClientSecret {
         if self.calls_left.as_ref().is_some_and(|left| left.load(Ordering::Acquire) == 0) {
             return Err(used_up());
         }
-        Ok((key, self.key))
+        Ok((self.key, key))
+    }
+
+    /// Tells one key's callers from another's.
+    pub(crate) fn hash(&self) -> u64 {
+        stable_hash(&[&self.key])
     }
 
     /// Takes one of its calls. It is given back if the call does not begin.
@@ -243,7 +250,10 @@ mod tests {
     async fn it_stands_for_its_key_until_it_expires() {
         let (snapshot, secret) = (snapshot(), secret(MINUTE, 0));
         let code = |secret: &ClientSecret, beside: Option<&ProxyKey>| {
-            secret.key(&snapshot, beside).map(|(key, _)| key.user).map_err(|refusal| (refusal.status.as_u16(), refusal.code))
+            secret
+                .key(&snapshot, beside)
+                .map(|(_, key)| key.user)
+                .map_err(|refusal| (refusal.status.as_u16(), refusal.code))
         };
         assert_eq!(code(&secret, None), Ok(0));
         assert_eq!(code(&secret, Some(&snapshot.keys[&[1; 32]])), Ok(0));

@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn the_models_are_found_where_each_kind_of_session_has_them() {
-        let both = session(&json!({"type": "realtime", "model": "m", "audio": {"input": {"transcription": {"model": "t"}}}}));
+        let both =
+            session(&json!({"type": "realtime", "model": "m", "audio": {"input": {"transcription": {"model": "t"}}}}));
         assert_eq!((both.model(), both.transcription_model()), (Some("m"), Some("t")));
         let beta = session(&json!({"input_audio_transcription": {"model": "t"}}));
         assert_eq!((beta.model(), beta.transcription_model()), (None, Some("t")));
@@ -228,7 +229,10 @@ mod tests {
         session.default_model("other");
         session.default_kind("other");
         let written = session.write().unwrap();
-        assert_eq!(written.bytes, r#"{"instructions":"model","voice":"é","type":"realtime","model":"a\"b"}"#.as_bytes());
+        assert_eq!(
+            written.bytes,
+            r#"{"instructions":"model","voice":"é","type":"realtime","model":"a\"b"}"#.as_bytes()
+        );
         let span = written.peeked(10).model_span.unwrap();
         assert_eq!(&written.bytes[span.start - 10..span.end - 10], br#""a\"b""#);
     }

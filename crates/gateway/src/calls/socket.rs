@@ -238,7 +238,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_goodbye_of_the_call_is_told_from_one_of_the_socket() {
-        for (code, expected) in [(1000, Heard::End), (1008, Heard::End), (4000, Heard::End), (1001, Heard::Loss), (1011, Heard::Loss)] {
+        for (code, expected) in
+            [(1000, Heard::End), (1008, Heard::End), (4000, Heard::End), (1001, Heard::Loss), (1011, Heard::Loss)]
+        {
             let (mut socket, mut peer, mut meter) = connected();
             peer.write_all(&closed(code)).await.unwrap();
             assert_eq!(socket.hear(&mut meter).await, expected, "{code}");

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::guard::{ActiveCall, ConnectionState, Guard, Protocol};
 use super::local::{self, Local};
+use crate::calls::cors;
 use crate::egress::GatewayBody;
 use crate::flow;
 use crate::refusal::Refusal;
@@ -74,7 +75,11 @@ pub async fn serve_connection<S>(
         Box::pin(async move {
             let gateway = worker.gateway.clone();
             let version = request.version();
+            let is_for_pages = cors::is_for_pages(request.method(), request.uri().path());
             let mut response = answer(worker, peer, port, overloaded, request, state).await;
+            if is_for_pages {
+                cors::open(response.headers_mut());
+            }
             let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if gateway.is_draining() && version <= http::Version::HTTP_11 && !is_upgrade {
                 response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));

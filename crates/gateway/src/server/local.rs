@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::connection::Port;
+use crate::calls::cors;
 use crate::channel_status;
 use crate::egress::GatewayBody;
 use crate::refusal::Refusal;
@@ -105,7 +106,7 @@ fn answer_here<B>(
             Dialect::Openai,
         ))),
         (Port::Admin, false) => Some(Ok(refuse(&Refusal::no_route("This is the admin port."), Dialect::Openai))),
-        (Port::Both | Port::Callers, false) => None,
+        (Port::Both | Port::Callers, false) => cors::preflight(request).map(Ok),
     }
 }
 

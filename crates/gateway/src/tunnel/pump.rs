@@ -182,8 +182,9 @@ pub(super) fn from_client<U: AsyncRead + AsyncWrite + Unpin>(
             if !pump.incoming.is_held {
                 pump.pass_to(context, before);
             }
+            // What is refused was whole, and nothing of it was passed on.
+            is_cut = !matches!(stop, Stop::Refused(_));
             pump.outcome.stop = Some(stop);
-            is_cut = true;
             break;
         }
     }

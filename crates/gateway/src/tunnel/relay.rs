@@ -29,6 +29,8 @@ use crate::upstream::error::Phase;
 
 /// How long close frames may take once one was sent.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may take for what waits for it when its upstream has said goodbye or left.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a client that broke the rules may take to read why.
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 /// How long work that runs may take to tell its usage after its client has gone.
@@ -59,6 +61,8 @@ pub(super) struct Relay<C, U> {
     settling: Option<(Close, Deadline)>,
     /// When both legs must be done.
     closing: Deadline,
+    /// Until what waits for the client was written.
+    is_delivering: bool,
     /// The gateway stops: when the client is told, whatever is going on.
     draining: Option<Deadline>,
     checkpoint: Deadline,
@@ -89,6 +93,7 @@ where
             is_deaf: false,
             settling: None,
             closing: Deadline::default(),
+            is_delivering: false,
             draining: None,
             checkpoint: Deadline::default(),
             _counted: counted,
@@ -248,7 +253,16 @@ where
             }
             _ => self.session.ends(End::Complete, None),
         }
+        self.deliver();
         self.client.close(said);
+    }
+
+    /// Nothing more comes from the upstream; what came is still the client's.
+    fn deliver(&mut self) {
+        if !self.client.is_flushed() {
+            self.is_delivering = true;
+            self.closing.set_after(DELIVERY_PATIENCE);
+        }
     }
 
     /// A peer is lost where its connection ends, and where it does not take what is written to it.
@@ -284,6 +298,7 @@ where
             let message = "The upstream broke off in the middle of the session.";
             let refusal = Refusal::new(StatusCode::BAD_GATEWAY, "upstream_invalid", message);
             self.session.ends(End::UpstreamError, Some(refusal.code));
+            self.deliver();
             self.session.messages(&refusal).iter().for_each(|message| self.client.say(message));
             self.client.close(Some(close(INTERNAL, message)));
             if self.client.is_mid_frame() {
@@ -389,6 +404,10 @@ where
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         if !self.is_closing() {
             return false;
+        }
+        if self.is_delivering && self.client.is_flushed() {
+            self.is_delivering = false;
+            self.closing.set_after(CLOSE_PATIENCE);
         }
         self.closing.arm(CLOSE_PATIENCE);
         if self.closing.poll(context).is_ready() {

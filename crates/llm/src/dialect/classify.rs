@@ -143,6 +143,10 @@ fn openai_resource<'a>(method: &str, path: &[&str]) -> Route<'a> {
         ["realtime", "calls"] => openai(Op::RealtimeCalls, "/v1/realtime/calls"),
         ["realtime", "calls", ..] => openai(Op::RealtimeCallControl, "/v1/realtime/calls/{id}/{action}"),
         ["realtime", "translations"] => openai(Op::RealtimeTranslations, "/v1/realtime/translations"),
+        ["realtime", "translations", "calls"] => openai(Op::RealtimeCalls, "/v1/realtime/translations/calls"),
+        ["realtime", "translations", "calls", ..] => {
+            openai(Op::RealtimeCallControl, "/v1/realtime/calls/{id}/{action}")
+        }
         ["realtime", "translations", "client_secrets"] => {
             openai(Op::RealtimeClientSecrets, "/v1/realtime/translations/client_secrets")
         }
