@@ -9,7 +9,7 @@ use aiproxy_llm::peek::{apply_edits, form_model_edit, model_edit, usage_injectio
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::client_body::ClientBody;
 use crate::request_body::{Peeked, PreparedBody};
@@ -111,7 +111,10 @@ fn with_real_model<'path>(path: &'path str, alias: Option<&str>, real_model: Opt
 fn with_real_model_in_query<'query>(query: Option<&'query str>, real_model: Option<&str>) -> Option<Cow<'query, str>> {
     let query = query?;
     let Some(real) = real_model else { return Some(query.into()) };
-    let names_model = |pair: &str| pair.split_once('=').is_some_and(|(name, _)| matches!(name, "model" | "deployment"));
+    let names_model = |pair: &str| {
+        let name = percent_decode_str(pair.split_once('=').map_or("", |(name, _)| name)).decode_utf8_lossy();
+        ["model", "deployment"].iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
     if !query.split('&').any(names_model) {
         return Some(query.into());
     }

