@@ -137,6 +137,7 @@ def test_what_is_said_before_anybody_could_attach_is_lost_and_the_rest_is_counte
     record = call.leave(model_served="demo-realtime-late")
     usages = call.caller.usages()
     assert used(record) in [realtime_usage(usages[first:]) for first in range(1, len(usages) - 1)], record
+    assert record["usage_flaw"] == "attached_late", record
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------

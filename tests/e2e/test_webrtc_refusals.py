@@ -219,7 +219,7 @@ def test_a_call_that_cannot_be_followed_is_hung_up(serve_calls):
     call.caller.wait_for_the_end(5)
     record = call.record(end="upstream_error", error_code="upstream_invalid")
     # As long as it was still of use to try.
-    assert record["usage_source"] == "none" and 500 < record["duration_ms"] < 5000, record
+    assert record["usage_source"] == "none" and 900 < record["duration_ms"] < 5000, record
 
 
 def test_a_call_that_cannot_be_followed_goes_on_where_the_config_says_so(serve_calls):

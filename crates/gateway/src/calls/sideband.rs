@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aiproxy_config::snapshot::{KeyDigest, Unattached as Policy};
+use aiproxy_config::snapshot::{KeyDigest, ModelRule, Unattached as Policy};
 use aiproxy_core::time::{self, Instant};
 use aiproxy_llm::realtime::{Protocol, SessionMeter};
 
@@ -18,6 +18,7 @@ use super::book::Entered;
 use super::socket::{Heard, Socket};
 use crate::record::{End, OpenRecord, bounded};
 use crate::refusal::Refusal;
+use crate::route;
 use crate::sessions::{Ending, Subject, Watch};
 use crate::state::Worker;
 
@@ -27,6 +28,8 @@ const LONGEST_ATTACH_PAUSE: Duration = Duration::from_secs(2);
 /// A socket that lives shorter is not worth much; after so many of them in a row nobody tries again.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 const MOST_SHORT_LIVES: u32 = 5;
+/// How long the last try to attach may take.
+const LAST_TRY: Duration = Duration::from_millis(500);
 /// How long the last words of a call are waited for that was hung up here, and by its owner.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -62,7 +65,7 @@ pub(super) async fn follow(
 ) {
     let _counted = worker.gateway.count_webrtc_call();
     let mut bounds = Bounds::new(&worker, &entered, key, &record);
-    let mut line = Line::new(worker, account, record);
+    let mut line = Line::new(worker, account, key, record);
     let why = tokio::select! {
         why = bounds.reached() => why,
         why = line.listen() => why,
@@ -128,20 +131,23 @@ async fn until(moment: Option<Instant>) {
 struct Line {
     worker: Arc<Worker>,
     account: CallAccount,
+    key: KeyDigest,
     record: OpenRecord,
     meter: Box<SessionMeter>,
     socket: Option<Socket>,
     was_attached: bool,
+    /// Whether something may have been used before anybody listened.
+    was_late: bool,
     /// When what is known was kept last, and whether it has changed since.
     kept_at: Option<Instant>,
     is_changed: bool,
 }
 
 impl Line {
-    fn new(worker: Arc<Worker>, account: CallAccount, record: OpenRecord) -> Self {
+    fn new(worker: Arc<Worker>, account: CallAccount, key: KeyDigest, record: OpenRecord) -> Self {
         let asked = record.real_model.as_deref().or(record.model_asked.as_deref());
         let meter = Box::new(SessionMeter::new(Protocol::Realtime, asked));
-        Self { worker, account, record, meter, socket: None, was_attached: false, kept_at: None, is_changed: false }
+        Self { worker, account, key, record, meter, socket: None, was_attached: false, was_late: false, kept_at: None, is_changed: false }
     }
 
     /// Reads the call until it is over or cannot be read.
@@ -156,8 +162,10 @@ impl Line {
             }
             self.was_attached = true;
             let attached_at = time::now();
-            if self.hear().await == Heard::End {
-                return Why::Over;
+            match self.hear().await {
+                Ok(Heard::End) => return Why::Over,
+                Ok(_) => {}
+                Err(refusal) => return Why::Revoked(refusal),
             }
             tracing::info!(request.id = %self.record.id, call.id = %self.account.id, "the socket of a call was lost");
             self.socket = None;
@@ -173,14 +181,15 @@ impl Line {
     }
 
     /// Tries to attach for as long as the config says. A call that has just begun may not be known everywhere yet.
-    async fn attach(&self) -> Result<Socket, Unattached> {
+    async fn attach(&mut self) -> Result<Socket, Unattached> {
         let serving = self.worker.gateway.snapshot();
         let deadline = time::now() + serving.system.realtime.attach_timeout;
         let message_limit = serving.system.websocket.message_limit;
         let mut pause = ATTACH_PAUSE;
         let mut last = Unattached::Failed;
         loop {
-            match tokio::time::timeout_at(deadline, self.account.open(&self.worker, message_limit)).await {
+            let patience = deadline.max(time::now() + LAST_TRY);
+            match tokio::time::timeout_at(patience, self.account.open(&self.worker, message_limit)).await {
                 Ok(Ok(socket)) => return Ok(socket),
                 Ok(Err(Unattached::NoSuchCall)) if self.was_attached => return Err(Unattached::NoSuchCall),
                 Ok(Err(Unattached::Refused(status))) => {
@@ -190,17 +199,40 @@ impl Line {
                 Ok(Err(why)) => last = why,
                 Err(_) => return Err(last),
             }
-            if time::now() + pause >= deadline {
+            self.was_late = true;
+            let left = deadline.saturating_duration_since(time::now());
+            if left.is_zero() {
                 tracing::warn!(call.id = %self.account.id, why = ?last, "no socket could be attached to a call");
                 return Err(last);
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause.min(left)).await;
             pause = (pause * 2).min(LONGEST_ATTACH_PAUSE);
         }
     }
 
-    /// Hears the call out until it ends or the socket is lost.
-    async fn hear(&mut self) -> Heard {
+    /// Hears the call out until it ends or the socket is lost, or until it uses a model that its key may not use: what is
+    /// said over the data channel nobody can hold back.
+    async fn hear(&mut self) -> Result<Heard, Refusal> {
+        loop {
+            let heard = self.hear_more().await;
+            if heard != Heard::Use {
+                return Ok(heard);
+            }
+            self.permit_transcription()?;
+        }
+    }
+
+    /// The same, whatever it uses.
+    async fn hear_out(&mut self) -> Heard {
+        loop {
+            let heard = self.hear_more().await;
+            if heard != Heard::Use {
+                return heard;
+            }
+        }
+    }
+
+    async fn hear_more(&mut self) -> Heard {
         loop {
             let Some(socket) = &mut self.socket else { return Heard::Loss };
             let due = if self.is_changed { self.kept_at.map(|kept_at| kept_at + CHECKPOINT_INTERVAL) } else { None };
@@ -220,7 +252,31 @@ impl Line {
             if self.kept_at.is_none_or(is_due) {
                 self.keep();
             }
+            return heard;
         }
+    }
+
+    /// The model that writes down what the user says may be changed during the call.
+    fn permit_transcription(&self) -> Result<(), Refusal> {
+        let Some(model) = self.meter.transcription_model() else { return Ok(()) };
+        let serving = self.worker.gateway.snapshot();
+        let Some(key) = serving.keys.get(&self.key) else { return Ok(()) };
+        let channel = self.record.channel_id().and_then(|id| serving.channel_by_id.get(id));
+        let aliases = channel.and_then(|index| serving.channels.get(*index)).into_iter().flat_map(|channel| {
+            channel.models.iter().filter_map(|rule| match rule {
+                ModelRule::Alias { alias, real } if **real == *model => Some(&**alias),
+                _ => None,
+            })
+        });
+        let names: Vec<&str> = [model].into_iter().chain(aliases).collect();
+        let lists = [&serving.users[key.user].models, &key.models];
+        let is_allowed = |list: &[Box<str>]| names.iter().any(|name| route::model_allowed(list, name));
+        if lists.iter().all(|list| is_allowed(list)) {
+            return Ok(());
+        }
+        let message =
+            format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
+        Err(Refusal::forbidden("model_not_allowed", message))
     }
 
     /// Keeps what is known, should the process not live to see the end of the call.
@@ -235,7 +291,8 @@ impl Line {
         if let Some(model) = self.meter.model() {
             self.record.model_served = Some(bounded(model));
         }
-        self.record.usage_flaw = self.meter.flaw().map(|flaw| flaw.as_str());
+        let flaw = self.meter.flaw().map(|flaw| flaw.as_str());
+        self.record.usage_flaw = flaw.or(self.was_late.then_some("attached_late"));
         self.record.progress(self.meter.used());
     }
 
@@ -246,7 +303,7 @@ impl Line {
         let (end, code) = match why {
             Why::Over => (End::Complete, None),
             Why::HungUp => {
-                drop(tokio::time::timeout(GOODBYE, self.hear()).await);
+                drop(tokio::time::timeout(GOODBYE, self.hear_out()).await);
                 (End::Complete, None)
             }
             Why::Revoked(refusal) => {
@@ -294,12 +351,12 @@ impl Line {
         let (worker, account) = (self.worker.clone(), self.account.clone());
         let mut hanging_up = Box::pin(async move { account.hang_up(&worker).await });
         let told = tokio::select! {
-            heard = self.hear(), if self.socket.is_some() => Err(heard),
+            heard = self.hear_out(), if self.socket.is_some() => Err(heard),
             is_over = &mut hanging_up => Ok(is_over),
         };
         match told {
             Ok(true) => {
-                drop(tokio::time::timeout(LAST_WORDS, self.hear()).await);
+                drop(tokio::time::timeout(LAST_WORDS, self.hear_out()).await);
                 true
             }
             Ok(false) => false,

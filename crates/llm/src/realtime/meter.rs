@@ -297,6 +297,12 @@ impl SessionMeter {
         self.error.as_ref()
     }
 
+    /// The model that writes down what the user says, as the session named it last.
+    #[must_use]
+    pub fn transcription_model(&self) -> Option<&str> {
+        self.models.transcription.as_deref()
+    }
+
     /// How many responses, transcriptions, tasks, turns or timed sessions have reported usage.
     #[must_use]
     pub fn turns(&self) -> u64 {
