@@ -16,6 +16,8 @@ use crate::wire::Response;
 
 /// No measured run takes longer; what is not done by then is not begun.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
+/// Between the decision to send at a fixed rate and the first call: time for the threads to start.
+pub(crate) const START_DELAY: Duration = Duration::from_millis(20);
 /// Over this long the streams of one run begin, one after the other.
 const STREAM_RAMP: Duration = Duration::from_millis(400);
 
@@ -29,10 +31,27 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.calls += other.calls;
         self.events += other.events;
         self.latencies.extend(other.latencies);
+    }
+}
+
+/// What is done again and again: a call on its connection, a turn on its socket.
+pub(crate) trait Repeated: Send + 'static {
+    /// Once more, noted in `outcome`.
+    fn once(&mut self, outcome: &mut Outcome) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Repeated for Connection {
+    async fn once(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let sent = Instant::now();
+        let tally = self.call(|| {}).await?;
+        outcome.latencies.push(nanos(sent.elapsed()));
+        outcome.calls += 1;
+        outcome.events += tally.events;
+        Ok(())
     }
 }
 
@@ -42,7 +61,7 @@ pub(crate) fn connections(target: &Target, count: usize) -> Vec<Connection> {
 }
 
 /// Every connection calls again as soon as it has its answer, until `calls` are done together.
-pub(crate) async fn closed_loop(connections: &mut Vec<Connection>, calls: u64) -> Result<Outcome> {
+pub(crate) async fn closed_loop(connections: &mut Vec<impl Repeated>, calls: u64) -> Result<Outcome> {
     let left = Arc::new(AtomicU64::new(calls));
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
@@ -51,11 +70,7 @@ pub(crate) async fn closed_loop(connections: &mut Vec<Connection>, calls: u64) -
         tasks.spawn(async move {
             let mut outcome = Outcome::default();
             while begun.elapsed() < RUN_LIMIT && take_one(&left) {
-                let sent = Instant::now();
-                let tally = connection.call(|| {}).await?;
-                outcome.latencies.push(nanos(sent.elapsed()));
-                outcome.calls += 1;
-                outcome.events += tally.events;
+                connection.once(&mut outcome).await?;
             }
             anyhow::Ok((connection, outcome))
         });
@@ -80,11 +95,9 @@ fn take_one(left: &AtomicU64) -> bool {
 
 /// Calls at a fixed rate whatever the answers do (open loop), on `threads` connections in turn.
 ///
-/// Blocking threads, because sleeping is more exact than tokio's timer of a millisecond. A call that was due while its
-/// connection still waited for the one before counts from when it was due, so that a stall is charged to every call that
-/// it delayed (coordinated omission); a thread that merely overslept counts from when it woke.
+/// Blocking threads, because sleeping is more exact than tokio's timer of a millisecond.
 fn fixed_rate(target: &Target, threads: u32, calls: u32, per_second: u32) -> Result<Outcome> {
-    let begun = Instant::now() + Duration::from_millis(20);
+    let begun = Instant::now() + START_DELAY;
     let step = Duration::from_secs(1) / per_second;
     let mut total = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -119,8 +132,30 @@ fn rate_thread(target: &Target, thread: u32, begun: Instant, step: Duration, all
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(CALL_LIMIT))?;
     let mut buffer = vec![0; 16 * 1024];
+    paced(begun, step, (thread..calls).step_by(threads as usize), |_| {
+        stream.write_all(script.next())?;
+        let mut response = Response::default();
+        loop {
+            let read = stream.read(&mut buffer)?;
+            ensure!(read > 0, "the connection was closed before the answer was complete");
+            if response.feed(&buffer[..read])? {
+                return target.expected.verify(&response.tally);
+            }
+        }
+    })
+}
+
+/// Does `call` for each of `numbers`, which is due so many steps after `begun`. A call that was due while the one before
+/// had not ended counts from when it was due, so that a stall is charged to every call that it delayed (coordinated
+/// omission); a thread that merely overslept counts from when it woke.
+pub(crate) fn paced(
+    begun: Instant,
+    step: Duration,
+    numbers: impl Iterator<Item = u32>,
+    mut call: impl FnMut(&mut Outcome) -> Result<()>,
+) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    for number in (thread..calls).step_by(threads as usize) {
+    for number in numbers {
         let due = begun + step * number;
         let early = due.saturating_duration_since(Instant::now());
         let counted_from = if early.is_zero() {
@@ -129,16 +164,7 @@ fn rate_thread(target: &Target, thread: u32, begun: Instant, step: Duration, all
             std::thread::sleep(early);
             Instant::now()
         };
-        stream.write_all(script.next())?;
-        let mut response = Response::default();
-        loop {
-            let read = stream.read(&mut buffer)?;
-            ensure!(read > 0, "the connection was closed before the answer was complete");
-            if response.feed(&buffer[..read])? {
-                break;
-            }
-        }
-        target.expected.verify(&response.tally)?;
+        call(&mut outcome)?;
         outcome.latencies.push(nanos(counted_from.elapsed()));
         outcome.calls += 1;
         ensure!(begun.elapsed() < RUN_LIMIT, "the proxy cannot follow the rate");
@@ -181,6 +207,6 @@ pub(crate) async fn streams(target: &Target, count: usize, mut sample: impl FnMu
     Ok(total)
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -18,6 +18,7 @@ mod planning;
 mod process;
 mod report;
 mod run;
+mod socket;
 mod subject;
 mod table;
 mod tls;
@@ -105,7 +106,7 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     ensure!((0.001..=100.0).contains(&arguments.scale), "--scale: between 0.001 and 100");
-    raise_descriptor_limit()?;
+    let descriptors = raise_descriptor_limit()?;
     process::pin_self(arguments.load_core)?;
     let cores = [arguments.proxy_core, arguments.load_core];
     let _awake = if arguments.let_sleep { None } else { Some(KeepAwake::start(&cores)?) };
@@ -114,7 +115,7 @@ fn main() -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         // Leaving through here drops the run, and with it every child process and directory.
         tokio::select! {
-            all = all_workloads(&arguments) => Ok(all),
+            all = all_workloads(&arguments, descriptors) => Ok(all),
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
             _ = terminate.recv() => bail!("terminated"),
         }
@@ -124,18 +125,20 @@ fn main() -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn raise_descriptor_limit() -> Result<()> {
+/// What this process and its children may have open from now on.
+fn raise_descriptor_limit() -> Result<u64> {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).context("RLIMIT_NOFILE")
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).context("RLIMIT_NOFILE")?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
-async fn all_workloads(arguments: &Arguments) -> Vec<Series> {
+async fn all_workloads(arguments: &Arguments, descriptors: u64) -> Vec<Series> {
     let setup = Setup { aiproxy: arguments.aiproxy.clone(), proxy_core: arguments.proxy_core, keys: Keys::new() };
     let chosen =
         if arguments.workloads.is_empty() { Workload::value_variants() } else { arguments.workloads.as_slice() };
     let mut all = Vec::new();
     for workload in chosen {
-        let spec = workload.spec(arguments.include_usage).scaled(arguments.scale);
+        let spec = workload.spec(arguments.include_usage).scaled(arguments.scale).within(descriptors);
         if order(1, &spec, arguments.only).is_empty() {
             continue;
         }

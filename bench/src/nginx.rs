@@ -87,16 +87,22 @@ fn config(backend: &Backend<'_>, listen: SocketAddr, directory: &Path) -> String
         None => ("http", String::new()),
     };
     let buffering = if backend.streaming { "off" } else { "on" };
+    // A socket has no end that nginx knows: the handshake goes through, and silence ends nothing while it is measured.
+    let (upgrade, connection, silence) =
+        if backend.sockets > 0 { ("$http_upgrade", "upgrade", "600s") } else { ("\"\"", "", "60s") };
+    // Two connections for each socket, beside what is enough for all else; it drops new ones when a sixteenth is left.
+    let connections = (2 * backend.sockets * 9 / 8 + 1_024).max(12_000);
+    let descriptors = (2 * backend.sockets + 384).max(16_384);
     format!(
         r#"daemon off;
 user root;
 pid nginx.pid;
 worker_processes 1;
-worker_rlimit_nofile 16384;
+worker_rlimit_nofile {descriptors};
 load_module {MODULES}/ndk_http_module.so;
 load_module {MODULES}/ngx_http_lua_module.so;
 error_log error.log warn;
-events {{ worker_connections 12000; }}
+events {{ worker_connections {connections}; }}
 http {{
     lua_package_path "{directory}/?.lua;;";
     init_by_lua_block {{ require("gateway").load("{directory}/keys.txt", "{real_key}") }}
@@ -125,11 +131,12 @@ http {{
             access_by_lua_block {{ require("gateway").access() }}
             proxy_pass {scheme}://$channel;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header Connection "{connection}";
+            proxy_set_header Upgrade {upgrade};
             proxy_set_header Host {SERVER_NAME};
             proxy_set_header Authorization $authorization;
             proxy_buffering {buffering};
-            proxy_read_timeout 60s;
+            proxy_read_timeout {silence};
             {tls}
         }}
     }}

@@ -82,6 +82,7 @@ fn verdict(goal: Goal, ratio: Option<Ratio>, rss_mb: Option<f64>, ours: &Medians
     let checks = [
         (goal.ratio, ratio.map(|ratio| ratio.median)),
         (goal.value, ours.value),
+        (goal.added_p99_us, ours.added_p99_us),
         (goal.stream_kib, ours.stream_kib),
         (goal.rss_mb, rss_mb),
         (goal.reload_ms, ours.reload_ms),

@@ -17,7 +17,7 @@ use crate::subject::{Backend, Keys, Subject, self_check};
 use crate::tls::Authority;
 use crate::upstream::{Answers, Upstream};
 use crate::workload::{Shape, Spec};
-use crate::{aiproxy, many_keys, measure, nginx, planning};
+use crate::{aiproxy, many_keys, measure, nginx, planning, socket};
 
 /// After the last answer: time for what a proxy still does for it, such as the log.
 pub(crate) const SETTLE: Duration = Duration::from_millis(150);
@@ -71,6 +71,7 @@ pub(crate) async fn measure(setup: &Setup, spec: &Spec, subject: Subject) -> Res
         upstream: upstream.address,
         ca_file: authority.as_ref().map(|authority| authority.ca_file.as_path()),
         streaming: spec.chunks().is_some(),
+        sockets: spec.sockets(),
     };
     let proxy = match subject {
         Subject::Direct => None,
@@ -86,6 +87,9 @@ pub(crate) async fn measure(setup: &Setup, spec: &Spec, subject: Subject) -> Res
     let run = async {
         if let Shape::Idle { seconds } = spec.shape {
             return idle(proxy.as_ref().context("a proxy")?, seconds).await;
+        }
+        if let Some(talk) = spec.talk() {
+            return socket::run::measure(spec, talk, subject, &target, proxy.as_ref()).await;
         }
         if proxy.is_some() {
             self_check(spec, &target).await.context("self-check")?;
@@ -144,7 +148,12 @@ async fn loaded(spec: &Spec, target: &Target, proxy: Option<&Proxy>) -> Result<S
             let outcome = load::streams(target, count, |open| peak.note(open, idle, &pids)).await?;
             (before, outcome)
         }
-        Shape::Idle { .. } | Shape::Planning { .. } => return Ok(Sample::default()),
+        // These are measured elsewhere.
+        Shape::Idle { .. }
+        | Shape::Planning { .. }
+        | Shape::Sockets { .. }
+        | Shape::SocketRate { .. }
+        | Shape::IdleSockets { .. } => return Ok(Sample::default()),
     };
     tokio::time::sleep(SETTLE).await;
     let spent = Cpu::of(&pids)?.since(before);
@@ -158,7 +167,7 @@ async fn loaded(spec: &Spec, target: &Target, proxy: Option<&Proxy>) -> Result<S
 }
 
 pub(crate) fn summarise(sample: &mut Sample, spec: &Spec, outcome: &mut Outcome, spent: Option<Cpu>) {
-    let units = if spec.chunks().is_some() { outcome.events } else { outcome.calls } as f64;
+    let units = if spec.counts_events() { outcome.events } else { outcome.calls } as f64;
     let micros = |nanos: u64| nanos as f64 / 1e3;
     sample.value = spent.map(|spent| micros(spent.ran) / units);
     sample.busy = spent.map(|spent| spent.ran as f64 / 1e9 / outcome.seconds);

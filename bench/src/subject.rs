@@ -63,6 +63,8 @@ pub(crate) struct Backend<'a> {
     /// Set if the upstream speaks TLS.
     pub(crate) ca_file: Option<&'a Path>,
     pub(crate) streaming: bool,
+    /// How many sockets will be open at a time; 0 if calls are no sockets.
+    pub(crate) sockets: usize,
 }
 
 /// Keys of each kind, made once for all runs.

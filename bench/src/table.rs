@@ -18,7 +18,7 @@ pub(crate) fn write(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
 fn verdicts(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
     writeln!(
         out,
-        "{:<17} {:<9} {:>24} {:>27}  {:<22} {:<28} ok?",
+        "{:<17} {:<10} {:>24} {:>27}  {:<22} {:<28} ok?",
         "workload", "unit", "compared with", "judged", "ratio", "target"
     )?;
     for series in all {
@@ -33,7 +33,7 @@ fn verdicts(out: &mut impl Write, all: &[Series]) -> io::Result<()> {
         let ok = series.ok.map_or("-", |ok| if ok { "yes" } else { "NO" });
         let (baseline, judged, goal) = (value(series.baseline), value(series.judged), goal(series));
         let name = series.workload;
-        writeln!(out, "{name:<17} {:<9} {baseline:>24} {judged:>27}  {ratio:<22} {goal:<28} {ok}", series.unit)?;
+        writeln!(out, "{name:<17} {:<10} {baseline:>24} {judged:>27}  {ratio:<22} {goal:<28} {ok}", series.unit)?;
     }
     Ok(())
 }
@@ -87,6 +87,7 @@ fn goal(series: &Series) -> String {
     let parts = [
         goal.ratio.map(|ratio| format!("≤{ratio:.2}")),
         goal.value.map(|value| format!("≤{value:.0} {}", series.unit)),
+        goal.added_p99_us.map(|micros| format!("added p99 ≤{micros:.0} µs")),
         goal.stream_kib.map(|kib| format!("≤{kib:.0} KiB")),
         goal.rss_mb.map(|megabytes| format!("≤{megabytes:.0} MB")),
         goal.reload_ms.map(|millis| format!("reload ≤{millis:.0} ms")),

@@ -16,9 +16,11 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::payload;
+use crate::socket::conversation::{Conversation, Talk};
+use crate::socket::{answering, handshake};
 use crate::wire::Body;
 
-const MAX_CONNECTIONS: usize = 6_000;
+const MAX_CONNECTIONS: usize = 12_000;
 const HEAD_LIMIT: usize = 16 * 1024;
 /// Enough of a streamed call's body to see whether it asks for its usage.
 const PEEK_LIMIT: usize = 8 * 1024;
@@ -31,6 +33,8 @@ pub(crate) enum Answers {
     FastStream,
     /// Forty events, 50 ms apart.
     SlowStream,
+    /// A socket, and messages on it.
+    Socket(Talk),
 }
 
 /// A running upstream; dropping it stops its thread.
@@ -92,6 +96,7 @@ struct Script {
     refusal: Vec<u8>,
     plain: Vec<Vec<u8>>,
     with_usage: Vec<Vec<u8>>,
+    conversation: Option<Conversation>,
 }
 
 struct AcceptedKey {
@@ -110,9 +115,14 @@ impl Script {
         let chunks = if answers == Answers::SlowStream { payload::SLOW_CHUNKS } else { payload::FAST_CHUNKS };
         let refusal =
             br#"{"error":{"message":"not the real key, or not the whole body","type":"invalid_request_error"}}"#;
+        let conversation = match answers {
+            Answers::Socket(talk) => Some(talk.conversation()),
+            _ => None,
+        };
         Self {
             answers,
             request_bytes,
+            conversation,
             accepted: real_keys.iter().map(AcceptedKey::new).collect(),
             json: response("200 OK", &payload::answer()),
             refusal: response("401 Unauthorized", refusal),
@@ -178,12 +188,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: &Script
     let mut buffer = vec![0; if script.answers == Answers::Json { 64 * 1024 } else { HEAD_LIMIT }];
     let mut filled = 0;
     loop {
-        let (mut body, end, authorized) = loop {
+        let (mut body, end, authorized, grant) = loop {
             let mut headers = [httparse::EMPTY_HEADER; 64];
             let mut request = httparse::Request::new(&mut headers);
             if let httparse::Status::Complete(end) = request.parse(&buffer[..filled])? {
                 let authorized = authorized(request.headers, &script.accepted);
-                break (Body::from_headers(request.headers)?, end, authorized);
+                break (Body::from_headers(request.headers)?, end, authorized, handshake::grant(request.headers));
             }
             ensure!(filled < HEAD_LIMIT, "request head too long");
             let read = stream.read(&mut buffer[filled..]).await?;
@@ -192,6 +202,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: &Script
             }
             filled += read;
         };
+        if let (Some(conversation), Some(grant), true) = (&script.conversation, grant, authorized) {
+            stream.write_all(&grant).await?;
+            // Of thousands of sockets none keeps a buffer for heads.
+            let unread = buffer[end..filled].to_vec();
+            drop(buffer);
+            return answering::converse(stream, conversation, unread).await;
+        }
         let (mut seen, mut bytes) = (Vec::new(), 0);
         let mut peek = |content: &[u8]| {
             bytes += content.len() as u64;
@@ -207,7 +224,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, script: &Script
         }
         buffer.copy_within(filled - rest..filled, 0);
         filled = rest;
-        let whole = script.request_bytes.is_none_or(|expected| expected == bytes);
+        // A call that should have been a handshake is none.
+        let whole = script.request_bytes.is_none_or(|expected| expected == bytes) && script.conversation.is_none();
         answer(&mut stream, script, authorized && whole, &seen).await?;
     }
 }

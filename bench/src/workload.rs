@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::caller::Expected;
 use crate::payload::{self, Prompt};
+use crate::socket::conversation::Talk;
 use crate::subject::Subject;
 use crate::upstream::Answers;
 
@@ -32,6 +33,14 @@ pub(crate) enum Workload {
     PlanningAffinity,
     #[value(name = "keys-100000")]
     Keys100000,
+    #[value(name = "websocket-echo")]
+    WebsocketEcho,
+    #[value(name = "websocket-blind")]
+    WebsocketBlind,
+    #[value(name = "websocket-rate")]
+    WebsocketRate,
+    #[value(name = "websocket-idle")]
+    WebsocketIdle,
 }
 
 /// How calls are made. Counts are those of one run at scale 1.
@@ -63,6 +72,23 @@ pub(crate) enum Shape {
         per_second: u32,
         quiet_reloads: usize,
     },
+    /// Turns, each as soon as the one before is over.
+    Sockets {
+        count: usize,
+        warm_up: u64,
+        turns: u64,
+    },
+    /// Each socket has so many turns, all together so many exchanges a second.
+    SocketRate {
+        count: usize,
+        turns: u32,
+        per_second: u32,
+    },
+    /// Sockets with one turn behind them, and then silence.
+    IdleSockets {
+        count: usize,
+        warm_up: usize,
+    },
     /// No traffic: decisions in this process.
     Planning {
         warm_up: u64,
@@ -79,6 +105,9 @@ pub(crate) struct Goal {
     /// The value itself, in the workload's unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<f64>,
+    /// The 99th percentile of latency beyond that without a proxy, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) added_p99_us: Option<f64>,
     /// Memory for one open stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stream_kib: Option<f64>,
@@ -91,8 +120,12 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
-    const NONE: Self = Self { ratio: None, value: None, stream_kib: None, rss_mb: None, reload_ms: None };
+    const NONE: Self =
+        Self { ratio: None, value: None, added_p99_us: None, stream_kib: None, rss_mb: None, reload_ms: None };
 }
+
+/// Descriptors that are not sockets: files, pipes, epoll, and connections of self-checks.
+const OTHER_DESCRIPTORS: u64 = 512;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
@@ -132,6 +165,14 @@ impl Workload {
             unit: "ns/call",
             shape: Shape::Planning { warm_up: 20_000, calls: 200_000 },
             goal: Goal { value: Some(3_000.0), ..Goal::NONE },
+            ..base
+        };
+        let socket = Spec {
+            name: "websocket-echo",
+            unit: "µs/message",
+            answers: Answers::Socket(Talk::Realtime),
+            shape: Shape::Sockets { count: 32, warm_up: 160, turns: 1_600 },
+            goal: Goal { ratio: Some(1.15), ..Goal::NONE },
             ..base
         };
         match self {
@@ -208,6 +249,28 @@ impl Workload {
                 goal: Goal { ratio: Some(1.1), rss_mb: Some(100.0), reload_ms: Some(1_000.0), ..Goal::NONE },
                 ..base
             },
+            Self::WebsocketEcho => socket,
+            Self::WebsocketBlind => Spec {
+                name: "websocket-blind",
+                answers: Answers::Socket(Talk::Echo),
+                goal: Goal { ratio: Some(1.05), ..Goal::NONE },
+                ..socket
+            },
+            Self::WebsocketRate => Spec {
+                name: "websocket-rate",
+                unit: "µs p99",
+                shape: Shape::SocketRate { count: 50, turns: 4, per_second: 1_000 },
+                goal: Goal { added_p99_us: Some(1_000.0), ..Goal::NONE },
+                ..socket
+            },
+            Self::WebsocketIdle => Spec {
+                name: "websocket-idle",
+                unit: "KiB/socket",
+                answers: Answers::Socket(Talk::RealtimeShort),
+                shape: Shape::IdleSockets { count: 10_000, warm_up: 64 },
+                goal: Goal { value: Some(16.0), ..Goal::NONE },
+                ..socket
+            },
         }
     }
 }
@@ -215,16 +278,46 @@ impl Workload {
 impl Spec {
     /// Whether calls without a proxy are a yardstick, too.
     pub(crate) fn has_direct(&self) -> bool {
-        !matches!(self.shape, Shape::Idle { .. } | Shape::Planning { .. })
+        !matches!(self.shape, Shape::Idle { .. } | Shape::IdleSockets { .. } | Shape::Planning { .. })
     }
 
     /// Chunks with content of a streamed answer.
     pub(crate) fn chunks(&self) -> Option<usize> {
         match self.answers {
-            Answers::Json => None,
+            Answers::Json | Answers::Socket(_) => None,
             Answers::FastStream => Some(payload::FAST_CHUNKS),
             Answers::SlowStream => Some(payload::SLOW_CHUNKS),
         }
+    }
+
+    /// What is said, if calls are sockets.
+    pub(crate) fn talk(&self) -> Option<Talk> {
+        match self.answers {
+            Answers::Socket(talk) => Some(talk),
+            _ => None,
+        }
+    }
+
+    /// Whether events or messages are counted, not calls.
+    pub(crate) fn counts_events(&self) -> bool {
+        self.answers != Answers::Json
+    }
+
+    /// Sockets that are open at the same time, one more for the self-check not counted.
+    pub(crate) fn sockets(&self) -> usize {
+        match self.shape {
+            Shape::Sockets { count, .. } | Shape::SocketRate { count, .. } | Shape::IdleSockets { count, .. } => count,
+            _ => 0,
+        }
+    }
+
+    /// The same with no more sockets than two descriptors each allow, which both a proxy and this process need.
+    pub(crate) fn within(mut self, descriptors: u64) -> Self {
+        let most = usize::try_from(descriptors.saturating_sub(OTHER_DESCRIPTORS) / 2).unwrap_or(usize::MAX);
+        if let Shape::IdleSockets { count, .. } = &mut self.shape {
+            *count = (*count).min(most);
+        }
+        self
     }
 
     pub(crate) fn expected(&self) -> Expected {
@@ -249,7 +342,9 @@ impl Spec {
                 *warm_up = times(*warm_up);
                 *calls = u32::try_from(times(u64::from(*calls))).unwrap_or(u32::MAX);
             }
-            Shape::Streams { .. } | Shape::Idle { .. } => {}
+            Shape::Sockets { warm_up, turns, .. } => (*warm_up, *turns) = (times(*warm_up), times(*turns)),
+            Shape::SocketRate { turns, .. } => *turns = u32::try_from(times(u64::from(*turns))).unwrap_or(u32::MAX),
+            Shape::Streams { .. } | Shape::Idle { .. } | Shape::IdleSockets { .. } => {}
         }
         self
     }

@@ -107,17 +107,18 @@ where
 
     fn poll_relay(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let mut is_moving = self.client.poll_write(context);
-            is_moving |= self.upstream.poll_write(context);
             while let Poll::Ready(ending) = self.watch.poll(context) {
                 self.told(ending);
-                is_moving = true;
             }
-            is_moving |= self.read_client(context);
-            is_moving |= self.read_upstream(context);
-            is_moving |= self.notice_losses();
+            // Each is read until nothing more comes, and what comes is written at once: the usual message takes one
+            // round. Another one is worth its price only where something waited, or somebody is leaving.
+            self.read_client(context);
+            self.read_upstream(context);
+            let mut is_moving = self.notice_losses();
             is_moving |= self.look_at_clock(context);
             is_moving |= self.settle(context);
+            is_moving |= self.client.poll_write(context);
+            is_moving |= self.upstream.poll_write(context);
             if self.is_over(context) {
                 return Poll::Ready(());
             }
@@ -129,8 +130,7 @@ where
 
     // --- reading ---
 
-    fn read_client(&mut self, context: &mut Context<'_>) -> bool {
-        let mut has_read = false;
+    fn read_client(&mut self, context: &mut Context<'_>) {
         while self.client.is_heard() && self.upstream.has_room() && self.client.has_room() {
             let Self { client, upstream, session, incoming, is_deaf, .. } = self;
             let read = client.poll_read(context, |context, decoder, bytes| {
@@ -148,13 +148,10 @@ where
                 Poll::Ready(Ok(Some(outcome))) => self.client_said(outcome),
                 Poll::Ready(Ok(None) | Err(_)) => self.client.lose(),
             }
-            has_read = true;
         }
-        has_read
     }
 
-    fn read_upstream(&mut self, context: &mut Context<'_>) -> bool {
-        let mut has_read = false;
+    fn read_upstream(&mut self, context: &mut Context<'_>) {
         while self.upstream.is_heard() && self.client.has_room() && self.upstream.has_room() {
             let Self { client, upstream, session, .. } = self;
             let read = upstream.poll_read(context, |context, decoder, bytes| {
@@ -169,9 +166,7 @@ where
                 Poll::Ready(Ok(Some(outcome))) => self.upstream_said(outcome),
                 Poll::Ready(Ok(None) | Err(_)) => self.upstream.lose(),
             }
-            has_read = true;
         }
-        has_read
     }
 
     fn client_said(&mut self, outcome: Outcome) {
