@@ -3,7 +3,6 @@
 import select
 import socket
 import threading
-import time
 
 import pytest
 

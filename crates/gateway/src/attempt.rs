@@ -55,8 +55,7 @@ pub(crate) async fn run(
     loop {
         let started = time::now();
         // A socket keeps its connection: those that are shared stay for calls.
-        let pooled =
-            if request.upgrade.is_none() { worker.pool.take(target.endpoint.pool_key, started) } else { None };
+        let pooled = if request.upgrade.is_none() { worker.pool.take(target.endpoint.pool_key, started) } else { None };
         let was_pooled = pooled.is_some();
         let result = match pooled {
             Some(connection) => on(connection, request, None, timer).await,

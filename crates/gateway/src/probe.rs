@@ -138,7 +138,16 @@ async fn check(gateway: &Gateway, channel: &Channel, part: Part, timeout: Durati
     let path = upstream_path(channel, endpoint, dialect, path);
     let method = &Method::GET;
     let framing = BodyFraming::None;
-    let head = RequestHead { method, path: &path, query: None, headers: &headers, dialect, framing, identity: true, upgrade: None };
+    let head = RequestHead {
+        method,
+        path: &path,
+        query: None,
+        headers: &headers,
+        dialect,
+        framing,
+        identity: true,
+        upgrade: None,
+    };
     let request = [head.write(channel, credential, endpoint)];
     let mut timer = CallTimer::new(Timeouts { first_byte: timeout, ..channel.timeouts }, time::now());
     let mut connection = Connection::new(io, endpoint.pool_key);

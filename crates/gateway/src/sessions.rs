@@ -199,8 +199,8 @@ fn standing_key<'snapshot>(
     let index = serving.channel_by_id.get(&subject.channel).ok_or_else(Refusal::no_channel)?;
     let channel = serving.channels.get(*index).ok_or_else(Refusal::no_channel)?;
     let credential = channel.credentials.iter().find(|credential| credential.id == subject.credential);
-    let is_there = channel.status == Status::Active
-        && credential.is_some_and(|credential| credential.status == Status::Active);
+    let is_there =
+        channel.status == Status::Active && credential.is_some_and(|credential| credential.status == Status::Active);
     if !is_there {
         return Err(Refusal::no_channel());
     }
@@ -214,7 +214,6 @@ fn standing_key<'snapshot>(
 fn limits_of_place(serving: &Serving, subject: &Subject) -> impl Iterator<Item = u32> {
     let channel = serving.channel_by_id.get(&subject.channel).and_then(|index| serving.channels.get(*index));
     let of_channel = channel.and_then(|channel| channel.limited);
-    let credential =
-        channel.and_then(|channel| channel.credentials.iter().find(|one| one.id == subject.credential));
+    let credential = channel.and_then(|channel| channel.credentials.iter().find(|one| one.id == subject.credential));
     of_channel.into_iter().chain(credential.and_then(|credential| credential.limited))
 }

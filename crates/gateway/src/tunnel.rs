@@ -113,9 +113,8 @@ impl<'call> SocketCall<'call> {
         let is_named_later = pinned.is_some() || pairs.any(|pair| pair == "intent=transcription");
         if model.is_some() || (route.model_place() == ModelPlace::Query && !is_named_later) {
             asked::permit_model(&caller, model.as_deref(), route, route::depends_on_model(&channels))?;
-            channels = route::serving(channels, model.as_deref()).map_err(|_| {
-                Refusal::model_not_served(model.as_deref().unwrap_or_default())
-            })?;
+            channels = route::serving(channels, model.as_deref())
+                .map_err(|_| Refusal::model_not_served(model.as_deref().unwrap_or_default()))?;
         }
 
         // How much it will use nobody knows: of tokens and money it takes nothing, but none may be used up.
@@ -175,8 +174,7 @@ pub(crate) fn begin(
     for name in handshake::OF_ONE_LEG {
         returned.remove(name);
     }
-    record.upstream_request_id =
-        returned.get(headers::X_REQUEST_ID).and_then(|value| value.to_str().ok()).map(bounded);
+    record.upstream_request_id = returned.get(headers::X_REQUEST_ID).and_then(|value| value.to_str().ok()).map(bounded);
     let mut returned = headers::returned(returned, &authority);
     let status = upgrade.complete(chosen.as_ref(), &mut returned);
     if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {

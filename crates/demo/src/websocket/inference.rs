@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use self::task::Task;
-use super::plain::close_on_purpose;
 use super::outbox::lane;
+use super::plain::close_on_purpose;
 use super::{Dialogue, Outbox, Step};
 use crate::magic::Magic;
 use crate::refusal::Refusal;

@@ -147,7 +147,18 @@ impl Line {
     fn new(worker: Arc<Worker>, account: CallAccount, key: KeyDigest, record: OpenRecord) -> Self {
         let asked = record.real_model.as_deref().or(record.model_asked.as_deref());
         let meter = Box::new(SessionMeter::new(Protocol::Realtime, asked));
-        Self { worker, account, key, record, meter, socket: None, was_attached: false, was_late: false, kept_at: None, is_changed: false }
+        Self {
+            worker,
+            account,
+            key,
+            record,
+            meter,
+            socket: None,
+            was_attached: false,
+            was_late: false,
+            kept_at: None,
+            is_changed: false,
+        }
     }
 
     /// Reads the call until it is over or cannot be read.
@@ -274,8 +285,7 @@ impl Line {
         if lists.iter().all(|list| is_allowed(list)) {
             return Ok(());
         }
-        let message =
-            format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
+        let message = format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
         Err(Refusal::forbidden("model_not_allowed", message))
     }
 

@@ -326,7 +326,6 @@ impl Incoming {
         self.is_held = is_seen;
         self.utf8.reset();
     }
-
 }
 
 fn contradiction() -> Stop {

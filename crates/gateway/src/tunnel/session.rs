@@ -54,24 +54,19 @@ pub(super) enum Decision {
 
 impl Session {
     /// A socket that was just opened. `is_metered`: not where something else counts what it uses.
-    pub(super) fn new(worker: Arc<Worker>, record: OpenRecord, key: KeyDigest, operation: Operation, is_metered: bool) -> Self {
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        record: OpenRecord,
+        key: KeyDigest,
+        operation: Operation,
+        is_metered: bool,
+    ) -> Self {
         let protocol = Protocol::of(operation);
         let asked = record.real_model.as_deref().or(record.model_asked.as_deref());
         let meter = (is_metered && protocol.is_read()).then(|| Box::new(SessionMeter::new(protocol, asked)));
         let reader = protocol.is_read().then(|| Box::new(ClientReader::new(protocol)));
         let dialect = record.dialect;
-        Self {
-            worker,
-            record,
-            key,
-            protocol,
-            dialect,
-            reader,
-            meter,
-            kept_at: None,
-            is_changed: false,
-            has_end: false,
-        }
+        Self { worker, record, key, protocol, dialect, reader, meter, kept_at: None, is_changed: false, has_end: false }
     }
 
     /// Whether messages of this kind are looked at before they go upstream.
@@ -216,7 +211,8 @@ impl Session {
     /// work must be one that the channel serves; one that only writes down what was said is the key's affair.
     fn permit(&self, serving: &Serving, model: &str, is_main: bool) -> Result<Option<String>, Refusal> {
         let not_allowed = || {
-            let message = format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
+            let message =
+                format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
             Refusal::forbidden("model_not_allowed", message)
         };
         let key = serving.keys.get(&self.key).ok_or_else(Refusal::invalid_credential)?;

@@ -127,7 +127,8 @@ fn parts(request: &[u8]) -> (Vec<u8>, Value) {
     let boundary = text.split("boundary=").nth(1).unwrap().split("\r\n").next().unwrap().to_owned();
     let part = |name: &str| {
         let kind = if name == "sdp" { "application/sdp" } else { "application/json" };
-        let head = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n");
+        let head =
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n");
         let start = find(request, head.as_bytes()).unwrap() + head.len();
         let length = find(&request[start..], format!("\r\n--{boundary}").as_bytes()).unwrap();
         request[start..start + length].to_vec()
