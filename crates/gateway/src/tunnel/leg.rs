@@ -150,26 +150,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
         if is_mid_frame {
             return;
         }
-        if let Some(payload) = self.pong.take() {
-            self.pong(payload);
+        // One for each frame that passes is as bounded as those are.
+        if let Some(payload) = self.pong.take().filter(|_| !self.has_sent_close) {
+            self.frame(Opcode::Pong, &payload);
         }
         if let Some(close) = self.close.take() {
             self.close(close);
         }
     }
 
-    /// Answers a ping. Of several that wait only the last is answered (RFC 6455 §5.5.3).
+    /// Answers a ping. Of several that wait only the last is answered (RFC 6455 §5.5.3): a peer that sends pings and reads
+    /// nothing fills no memory.
     pub(super) fn pong(&mut self, payload: Box<[u8]>) {
-        if self.is_mid_frame {
+        if self.is_mid_frame || !self.has_room() {
             self.pong = Some(payload);
         } else if !self.has_sent_close {
             self.frame(Opcode::Pong, &payload);
         }
     }
 
-    /// Says a text of ours. Not possible inside of somebody else's message, and then left out.
+    /// Says a text of ours. Not possible inside of somebody else's message, and then left out; as it is for a peer that
+    /// does not read.
     pub(super) fn say(&mut self, text: &str) {
-        if !self.is_mid_message && !self.is_mid_frame && !self.is_closing() {
+        if self.has_room() && !self.is_mid_message && !self.is_mid_frame && !self.is_closing() {
             self.frame(Opcode::Text, text.as_bytes());
         }
     }
@@ -249,6 +252,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg<S> {
                     break;
                 }
             }
+        }
+        if has_written
+            && self.has_room()
+            && !self.is_mid_frame
+            && let Some(payload) = self.pong.take()
+        {
+            self.pong(payload);
         }
         if self.waiting.is_empty() {
             self.stalled.set(None);

@@ -129,9 +129,12 @@ where
     }
 
     // --- reading ---
+    //
+    // Whether a peer is read depends on the other one alone. Not to read a peer because it does not read wedges those that
+    // do one thing at a time.
 
     fn read_client(&mut self, context: &mut Context<'_>) {
-        while self.client.is_heard() && self.upstream.has_room() && self.client.has_room() {
+        while self.client.is_heard() && self.upstream.has_room() {
             let Self { client, upstream, session, incoming, is_deaf, .. } = self;
             let read = client.poll_read(context, |context, decoder, bytes| {
                 if bytes.is_empty() {
@@ -152,7 +155,7 @@ where
     }
 
     fn read_upstream(&mut self, context: &mut Context<'_>) {
-        while self.upstream.is_heard() && self.client.has_room() && self.upstream.has_room() {
+        while self.upstream.is_heard() && self.client.has_room() {
             let Self { client, upstream, session, .. } = self;
             let read = upstream.poll_read(context, |context, decoder, bytes| {
                 if bytes.is_empty() {

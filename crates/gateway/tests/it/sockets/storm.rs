@@ -193,7 +193,7 @@ fn each_socket_has_one_record(records: &[Value]) {
         r#""complete" 403 "key_disabled""#,
         r#""complete" 429 "too_many_concurrent""#,
     ] {
-        assert!(ways.get(way).is_some_and(|count| *count > 3), "{way} in {ways:#?}");
+        assert!(ways.get(way).is_some_and(|count| *count > 0), "{way} in {ways:#?}");
     }
     let used = records.iter().filter(|record| record["usage"]["output"] == 4).count();
     assert!(used > 20, "{used} responses were counted");
