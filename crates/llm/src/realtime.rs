@@ -3,7 +3,7 @@
 //! messages' bytes, in any pieces. It knows no frames, decides no policy and keeps no more of a message than it must.
 //!
 //! - [`ClientReader`] says of each client message whether it may name a model and so must be held back.
-//! - [`read_client_message`] says which models a held message names and where; [`rename`] replaces them.
+//! - [`read_client_message`] says which models a held message names and where; [`rename()`] replaces them.
 //! - [`SessionMeter`] reads what the upstream says, and sums up what it reports as used.
 //! - [`error_messages`] writes the gateway's own errors.
 
