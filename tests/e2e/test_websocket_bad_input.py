@@ -240,7 +240,8 @@ def test_a_provider_that_never_reads_holds_the_client_back(serve, upstreams, soc
     assert client.hear()["type"] == "still", "one direction does not hold the other"
     client.vanish()
     provider.leave()
-    assert gateway.records.one()["end"] == "client_closed"
+    # A client that is held back is not read: that it left first is seen only if it is noticed before the provider leaves.
+    assert gateway.records.one()["end"] in ("client_closed", "upstream_error")
 
 
 def test_pings_are_answered_while_messages_cannot_pass(serve, upstreams, sockets):
