@@ -13,7 +13,7 @@ from harness.webrtc import MODEL, Call, Caller, call_id, check_call, dial, mint,
 from harness.websocket import refusal
 from harness.websocket_sdk import realtime_usage, used
 
-REVOKED_WITHIN = 2
+REVOKED_WITHIN = 4
 HUNG_UP_WITHIN = 5
 SESSION = {"type": "realtime", "model": MODEL}
 # Those that fail shall not wait long for the calls they left.

@@ -255,7 +255,7 @@ def test_a_session_has_its_time(serve, upstreams, sockets):
     event = client.hear()
     assert event["type"] == "error" and event["error"]["code"] and "total" in event["error"]["message"]
     assert client.closing().code == 1008
-    assert 0.5 < time.monotonic() - began < 2
+    assert 0.5 < time.monotonic() - began < 4
     provider.closing()
     kept = gateway.records.one()
     assert kept["end"] == "timeout" and kept["usage"]["input"] == 10
