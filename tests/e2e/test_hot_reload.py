@@ -49,7 +49,8 @@ def test_a_revoked_key_is_refused_within_two_seconds_while_its_open_stream_runs_
     gateway = serve(upstream.url)
     running = http1.OpenStream(gateway, stream_options={"include_usage": True})
     stream.event("before")
-    assert running.head().status == 200
+    head = running.head()
+    assert head.status == 200
     running.read_until(b"before")
     assert refusal(gateway) is None
 
@@ -62,7 +63,7 @@ def test_a_revoked_key_is_refused_within_two_seconds_while_its_open_stream_runs_
     stream.finish()
     assert b"[DONE]" in running.rest()
     running.close()
-    opened_first = gateway.records.of(running.head().headers["x-request-id"])
+    opened_first = gateway.records.of(head.headers["x-request-id"])
     assert (opened_first["status"], opened_first["end"]) == (200, "complete")
 
 
