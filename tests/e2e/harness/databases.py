@@ -202,6 +202,14 @@ def assert_sums_agree(database):
         assert tuple(int(number or 0) for number in sums) == expected, f"granularity {granularity}"
 
 
+def shut(connection):
+    """End a connection at once, whoever waits on it."""
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it has ended already
+
+
 class Wire:
     """A TCP way to a server that can be cut: `open`, `refuse` new connections, or `hole`: accept and stay silent."""
 
@@ -241,7 +249,9 @@ class Wire:
         except OSError:
             pass
         finally:
+            # Closing alone leaves the connection open for as long as the other thread waits in its `recv`.
             for end in (source, sink):
+                shut(end)
                 end.close()
 
     def set(self, state):
@@ -251,10 +261,7 @@ class Wire:
             with self.lock:
                 for pair in self.pairs:
                     for end in pair:
-                        try:
-                            end.shutdown(socket.SHUT_RDWR)
-                        except OSError:
-                            pass
+                        shut(end)
                 self.pairs.clear()
 
     def stop(self):

@@ -22,7 +22,10 @@ def keep(value):
 def assert_none_in(paths):
     """Fail if any of the files holds any secret made so far."""
     for path in paths:
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # what is kept of open calls goes with them
         for secret in _MADE:
             if secret.encode() in content:
                 where = content.index(secret.encode())
