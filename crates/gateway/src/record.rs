@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aiproxy_config::snapshot::{ProxyKey, User};
+use aiproxy_config::snapshot::{OnJournalFull, ProxyKey, User};
 use aiproxy_core::id::RecordId;
 use aiproxy_core::time::{self, Instant};
 use aiproxy_ledger::entry::UNPRICED;
@@ -434,7 +434,16 @@ impl OpenRecord {
         let is_counted = record.is_counted();
         quota::settle(record, is_counted);
         record.leases = [None, None];
-        record.with_entry(|entry| self.gateway.call_closed(entry));
+        // A call that was refused because no record of it could be kept must not take the room of those that run.
+        let had_no_room = record.place.is_none()
+            && record.status == 503
+            && record.snapshot.system.journal.on_full == OnJournalFull::Refuse
+            && !self.gateway.sink().has_room();
+        if had_no_room {
+            self.gateway.call_left_out();
+        } else {
+            record.with_entry(|entry| self.gateway.call_closed(entry));
+        }
         if self.has_checkpoint {
             self.gateway.sink().forget(&record.id.bytes());
         }

@@ -305,6 +305,11 @@ impl Gateway {
         self.calls_in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Counts a call out of which no record is kept.
+    pub(crate) fn call_left_out(&self) {
+        self.calls_in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Calls whose bodies should have been captured and were not, for want of memory.
     pub fn captures_dropped(&self) -> u64 {
         self.capture_budget.dropped()
