@@ -13,7 +13,6 @@ use http::{HeaderMap, Method};
 
 use crate::limits::Demand;
 use crate::permit::Caller;
-use crate::record::bounded;
 use crate::refusal::Refusal;
 use crate::request_body::{Needs, Peeked, PreparedBody};
 use crate::route;
@@ -126,19 +125,13 @@ pub(crate) fn permit_model(
     route: &Route<'_>,
     routing_needs_it: bool,
 ) -> Result<(), Refusal> {
-    let lists = [&caller.user.models, &caller.key.models];
-    let restricted = lists.iter().any(|list| !list.is_empty());
     let Some(model) = model else {
-        return if (restricted || routing_needs_it) && route.model_place() != ModelPlace::Nowhere {
+        return if (caller.is_limited_to_models() || routing_needs_it) && route.model_place() != ModelPlace::Nowhere {
             let message = "This call must name a model in plain JSON or a form: the proxy key or its channels are limited to certain models.";
             Err(Refusal::new(http::StatusCode::BAD_REQUEST, "model_required", message))
         } else {
             Ok(())
         };
     };
-    if lists.iter().all(|list| route::model_allowed(list, model)) {
-        return Ok(());
-    }
-    let message = format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
-    Err(Refusal::forbidden("model_not_allowed", message))
+    if caller.may_use(model) { Ok(()) } else { Err(Refusal::model_not_allowed(model)) }
 }

@@ -85,13 +85,10 @@ impl Asked {
         self != Self::Control
     }
 
-    /// What it takes of its caller's limits. How much a call will use nobody knows: of tokens and money it takes nothing, but
-    /// none may be used up.
+    /// What it takes of its caller's limits.
     pub(crate) fn demand(self, started_unix_ms: u64) -> Demand {
-        let started_unix_ms = Some(started_unix_ms);
-        let most_output_tokens = Some(0);
         let uses_tokens = matches!(self, Self::Call | Self::Accept);
-        Demand { uses_tokens, most_output_tokens, started_unix_ms, ..Demand::default() }
+        Demand { uses_tokens, ..Demand::of_session(started_unix_ms) }
     }
 }
 

@@ -100,10 +100,7 @@ async fn serve_client(
     let body = ClientBody::new(incoming, limits.body_limit, limits.client_timeouts.body, connection.clone());
     match call(&worker, &serving, &parts, upgrade, body, &route, &mut record).await {
         Ok(Reply::Upstream(answer)) => respond::upstreams(worker, &route, answer, record),
-        Ok(Reply::Socket(ready)) => {
-            connection.upgrade();
-            tunnel::begin(worker, &route, *ready, record)
-        }
+        Ok(Reply::Socket(ready)) => tunnel::begin(worker, &route, *ready, record, &connection),
         Ok(Reply::Own(body)) => respond::ours(body, record),
         Ok(Reply::Offered(offered)) => calls::offered(worker, *offered, record),
         Err(refusal) => {
@@ -355,7 +352,12 @@ async fn authenticate<'snapshot>(
 }
 
 /// Takes what the caller's limits allow.
-async fn reserve(serving: &Serving, limited: &[u32], demand: Demand, record: &mut OpenRecord) -> Result<(), Refusal> {
+pub(crate) async fn reserve(
+    serving: &Serving,
+    limited: &[u32],
+    demand: Demand,
+    record: &mut OpenRecord,
+) -> Result<(), Refusal> {
     if !limited.is_empty() {
         let lease = serving.limits.reserve(limited, demand).await;
         let lease = record.leases[0].insert(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);

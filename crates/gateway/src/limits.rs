@@ -68,6 +68,15 @@ pub struct Demand {
     pub started_unix_ms: Option<u64>,
 }
 
+impl Demand {
+    /// Of a call that stays open. How much it will use nobody knows: of tokens and money it takes nothing, but none may be
+    /// used up.
+    pub(crate) fn of_session(started_unix_ms: u64) -> Self {
+        let started_unix_ms = Some(started_unix_ms);
+        Self { uses_tokens: true, most_output_tokens: Some(0), started_unix_ms, ..Self::default() }
+    }
+}
+
 /// What a call used in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Used {

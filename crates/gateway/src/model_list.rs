@@ -69,8 +69,7 @@ pub(crate) fn is_made_here(
     method: &Method,
 ) -> bool {
     let is_list = route.operation == Operation::Models && *method == Method::GET;
-    let is_restricted = !caller.user.models.is_empty() || !caller.key.models.is_empty();
-    is_list && (is_restricted || channels.len() > 1 || route::depends_on_model(channels))
+    is_list && (caller.is_limited_to_models() || channels.len() > 1 || route::depends_on_model(channels))
 }
 
 /// One call for a list.

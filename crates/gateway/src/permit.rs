@@ -7,6 +7,7 @@ use aiproxy_config::snapshot::{ProxyKey, Snapshot, Status, User};
 use ipnet::IpNet;
 
 use crate::refusal::Refusal;
+use crate::route;
 
 /// Who calls.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,16 @@ impl<'snapshot> Caller<'snapshot> {
     /// Indices of everything that limits the caller: key, user, groups.
     pub(crate) fn limited(&self) -> Vec<u32> {
         self.key.limited.iter().chain(&self.user.limited).copied().collect()
+    }
+
+    /// Whether the user and the key may both use `model`.
+    pub(crate) fn may_use(&self, model: &str) -> bool {
+        [&self.user.models, &self.key.models].iter().all(|list| route::model_allowed(list, model))
+    }
+
+    /// Whether they are limited to certain models.
+    pub(crate) fn is_limited_to_models(&self) -> bool {
+        !self.user.models.is_empty() || !self.key.models.is_empty()
     }
 
     /// Refuses a caller who is switched off, expired or in the wrong place.

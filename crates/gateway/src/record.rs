@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aiproxy_config::snapshot::{OnJournalFull, ProxyKey, User};
 use aiproxy_core::id::RecordId;
@@ -356,6 +357,41 @@ impl Record {
     fn place(&self, place: Place) -> (&str, &str) {
         let channel = &self.snapshot.channels[place.channel];
         (&channel.id, &channel.credentials[place.credential].id)
+    }
+}
+
+/// When the state of a call that goes on is kept: at once when it has changed, but at most once per second.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    kept_at: Option<Instant>,
+    is_changed: bool,
+}
+
+impl Checkpoints {
+    /// How often, at most.
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    /// The state has changed.
+    pub(crate) fn changed(&mut self) {
+        self.is_changed = true;
+    }
+
+    /// Whether it is to be kept now; then it counts as kept.
+    pub(crate) fn is_due(&mut self) -> bool {
+        if !self.is_changed {
+            return false;
+        }
+        let now = time::now();
+        let is_due = self.kept_at.is_none_or(|kept_at| now >= kept_at + Self::INTERVAL);
+        if is_due {
+            *self = Self { kept_at: Some(now), is_changed: false };
+        }
+        is_due
+    }
+
+    /// When to ask again, if something has changed that was not kept.
+    pub(crate) fn later(&self) -> Option<Instant> {
+        self.kept_at.filter(|_| self.is_changed).map(|kept_at| kept_at + Self::INTERVAL)
     }
 }
 

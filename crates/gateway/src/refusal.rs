@@ -106,6 +106,13 @@ impl Refusal {
         Self::no_route(format!("Model not supported: {model}. No channel of this proxy key serves it."))
     }
 
+    /// The key is limited to other models.
+    pub fn model_not_allowed(model: &str) -> Self {
+        let model = bounded(model);
+        let message = format!("Model not allowed: {model}. This proxy key is limited to certain models.");
+        Self::forbidden("model_not_allowed", message)
+    }
+
     /// A provider that was asked for its models did not say.
     pub fn no_model_list() -> Self {
         let message = "The upstream gave no list of its models. Name the channel's models in its config.";

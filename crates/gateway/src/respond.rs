@@ -15,7 +15,7 @@ use crate::failover::Accepted;
 use crate::headers;
 use crate::health::{Claim, Mark};
 use crate::metering::{Coding, Metering};
-use crate::record::{End, OpenRecord, bounded};
+use crate::record::{End, OpenRecord, Record, bounded};
 use crate::state::Worker;
 use crate::upstream::pool::Connection;
 use crate::upstream::response_head::Framing;
@@ -74,12 +74,7 @@ pub(crate) fn upstreams(
         returned.insert(headers::X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
         returned.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     }
-    if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
-        returned.insert(headers::X_REQUEST_ID, id);
-    }
-    if let Some(warning) = record.quota_warning.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
-        returned.insert(headers::X_AIPROXY_QUOTA_WARNING, warning);
-    }
+    tell_of_call(&mut returned, &record);
     if head.framing == Framing::Empty {
         if record.method != Method::HEAD {
             returned.remove(header::CONTENT_LENGTH);
@@ -112,6 +107,16 @@ pub(crate) fn upstreams(
     *response.status_mut() = head.status;
     *response.headers_mut() = returned;
     response
+}
+
+/// Writes into the head of an upstream's answer what the gateway has to say of the call.
+pub(crate) fn tell_of_call(headers: &mut HeaderMap, record: &Record) {
+    if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
+        headers.insert(headers::X_REQUEST_ID, id);
+    }
+    if let Some(warning) = record.quota_warning.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+        headers.insert(headers::X_AIPROXY_QUOTA_WARNING, warning);
+    }
 }
 
 /// An answer made here.

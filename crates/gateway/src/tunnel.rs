@@ -26,7 +26,7 @@ use aiproxy_llm::dialect::{ModelPlace, Route};
 use aiproxy_llm::websocket::Sender;
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 
@@ -39,6 +39,7 @@ use crate::client_body::ClientBody;
 use crate::credential;
 use crate::egress::GatewayBody;
 use crate::failover::{Accepted, Failover};
+use crate::flow;
 use crate::headers;
 use crate::limits::Demand;
 use crate::outgoing::Outgoing;
@@ -47,7 +48,9 @@ use crate::plan::Plan;
 use crate::record::{End, OpenRecord, bounded};
 use crate::refusal::Refusal;
 use crate::request_body::{Peeked, PreparedBody};
+use crate::respond;
 use crate::route::{self, Candidate};
+use crate::server::guard::ConnectionState;
 use crate::serving::Serving;
 use crate::sessions::{Subject, Watch};
 use crate::state::Worker;
@@ -117,19 +120,11 @@ impl<'call> SocketCall<'call> {
                 .map_err(|_| Refusal::model_not_served(model.as_deref().unwrap_or_default()))?;
         }
 
-        // How much it will use nobody knows: of tokens and money it takes nothing, but none may be used up.
-        let demand = Demand {
-            uses_tokens: true,
-            most_output_tokens: Some(0),
-            started_unix_ms: Some(record.started_unix_ms),
-            ..Demand::default()
-        };
+        let demand = Demand::of_session(record.started_unix_ms);
         record.demand = demand;
-        let limited = caller.limited();
         // A call that exists holds its place already.
-        if pinned.is_none() && !limited.is_empty() {
-            let lease = serving.limits.reserve(&limited, demand).await;
-            record.leases[0] = Some(lease.map_err(|exceeded| Refusal::limited(&exceeded))?);
+        if pinned.is_none() {
+            flow::reserve(serving, &caller.limited(), demand, record).await?;
         }
         let is_metered = pinned.is_none();
         let share = worker.sequence.next();
@@ -166,6 +161,7 @@ pub(crate) fn begin(
     route: &Route<'_>,
     ready: Ready,
     mut record: OpenRecord,
+    client: &Arc<ConnectionState>,
 ) -> Response<GatewayBody> {
     let Ready { accepted, connection, upgrade, key, is_metered } = ready;
     let Accepted { answer, timer, authority, .. } = *accepted;
@@ -177,9 +173,7 @@ pub(crate) fn begin(
     record.upstream_request_id = returned.get(headers::X_REQUEST_ID).and_then(|value| value.to_str().ok()).map(bounded);
     let mut returned = headers::returned(returned, &authority);
     let status = upgrade.complete(chosen.as_ref(), &mut returned);
-    if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
-        returned.insert(headers::X_REQUEST_ID, id);
-    }
+    respond::tell_of_call(&mut returned, &record);
     // Over HTTP/2 the answer is a 200; for whoever reads records a socket is a socket.
     record.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
     record.protocol = "websocket";
@@ -194,15 +188,21 @@ pub(crate) fn begin(
     let system = &record.snapshot.system;
     let (message_limit, patience) = (system.websocket.message_limit, system.client_timeouts.write);
     let upstream = Leg::new(connection.io, Sender::Server, connection.unread, message_limit, patience);
-    // Over HTTP/1.1 the whole connection became the socket, and goes on being counted as one.
-    let connection = upgrade.is_whole_connection().then(|| worker.gateway.count_connection());
+    // Over HTTP/1.1 the whole connection becomes the socket, and goes on being counted as one. Over HTTP/2 the socket is one
+    // more call on it.
+    let (connection, call) = if upgrade.is_whole_connection() {
+        client.upgrade();
+        (Some(worker.gateway.count_connection()), None)
+    } else {
+        (None, Some(client.begin()))
+    };
     let counted = worker.gateway.count_socket();
     let watch = Watch::begin(&worker, subject);
     let session = Session::new(worker.clone(), record, key, route.operation, is_metered);
     let tasks = worker.tasks.clone();
     tasks.spawn(async move {
         // Should the client be gone by now, dropping the session closes the record.
-        let _connection = connection;
+        let _held = (connection, call);
         let Ok(Ok(client)) = tokio::time::timeout(UPGRADE_PATIENCE, upgrade.connection).await else { return };
         let client = Leg::new(TokioIo::new(client), Sender::Client, BytesMut::new(), message_limit, patience);
         Box::new(Relay::new(client, upstream, session, watch, timer, counted)).run().await;

@@ -26,7 +26,7 @@ use crate::plan::Plan;
 use crate::record::{End, OpenRecord, bounded};
 use crate::refusal::Refusal;
 use crate::request_body::{Peeked, PreparedBody};
-use crate::respond::Answered;
+use crate::respond::{self, Answered};
 use crate::route::Candidate;
 use crate::state::Worker;
 
@@ -219,12 +219,7 @@ pub(crate) fn offered(worker: Arc<Worker>, offered: Offered, mut record: OpenRec
     if let Ok(location) = HeaderValue::from_str(&format!("{}/calls/{}", account.base, account.id)) {
         headers.insert(header::LOCATION, location);
     }
-    if let Ok(id) = HeaderValue::from_str(record.id.encode(&mut [0; 36])) {
-        headers.insert(headers::X_REQUEST_ID, id);
-    }
-    if let Some(warning) = record.quota_warning.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
-        headers.insert(headers::X_AIPROXY_QUOTA_WARNING, warning);
-    }
+    respond::tell_of_call(&mut headers, &record);
     record.protocol = "webrtc";
     record.status = status.as_u16();
     record.response_bytes = sdp.len() as u64;

@@ -16,9 +16,9 @@ use aiproxy_llm::realtime::{Protocol, SessionMeter};
 use super::account::{CallAccount, Unattached};
 use super::book::Entered;
 use super::socket::{Heard, Socket};
-use crate::record::{End, OpenRecord, bounded};
+use crate::permit::Caller;
+use crate::record::{Checkpoints, End, OpenRecord, bounded};
 use crate::refusal::Refusal;
-use crate::route;
 use crate::sessions::{Ending, Subject, Watch};
 use crate::state::Worker;
 
@@ -35,8 +35,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(5);
 /// How long before running calls are cut a call is hung up.
 const BEFORE_CUT: Duration = Duration::from_secs(2);
-/// How often what a running call has used is kept on disk, at most.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a call is not read any more.
 #[derive(Debug)]
@@ -138,9 +136,7 @@ struct Line {
     was_attached: bool,
     /// Whether something may have been used before anybody listened.
     was_late: bool,
-    /// When what is known was kept last, and whether it has changed since.
-    kept_at: Option<Instant>,
-    is_changed: bool,
+    checkpoints: Checkpoints,
 }
 
 impl Line {
@@ -156,8 +152,7 @@ impl Line {
             socket: None,
             was_attached: false,
             was_late: false,
-            kept_at: None,
-            is_changed: false,
+            checkpoints: Checkpoints::default(),
         }
     }
 
@@ -246,7 +241,7 @@ impl Line {
     async fn hear_more(&mut self) -> Heard {
         loop {
             let Some(socket) = &mut self.socket else { return Heard::Loss };
-            let due = if self.is_changed { self.kept_at.map(|kept_at| kept_at + CHECKPOINT_INTERVAL) } else { None };
+            let due = self.checkpoints.later();
             let heard = tokio::select! {
                 heard = socket.hear(&mut self.meter) => heard,
                 () = until(due) => {
@@ -258,11 +253,8 @@ impl Line {
             if heard != Heard::Use {
                 return heard;
             }
-            self.is_changed = true;
-            let is_due = |kept_at: Instant| time::now() >= kept_at + CHECKPOINT_INTERVAL;
-            if self.kept_at.is_none_or(is_due) {
-                self.keep();
-            }
+            self.checkpoints.changed();
+            self.keep();
             return heard;
         }
     }
@@ -279,22 +271,17 @@ impl Line {
                 _ => None,
             })
         });
-        let names: Vec<&str> = [model].into_iter().chain(aliases).collect();
-        let lists = [&serving.users[key.user].models, &key.models];
-        let is_allowed = |list: &[Box<str>]| names.iter().any(|name| route::model_allowed(list, name));
-        if lists.iter().all(|list| is_allowed(list)) {
-            return Ok(());
-        }
-        let message = format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
-        Err(Refusal::forbidden("model_not_allowed", message))
+        let caller = Caller::of(&serving, key);
+        let is_allowed = [model].into_iter().chain(aliases).any(|name| caller.may_use(name));
+        if is_allowed { Ok(()) } else { Err(Refusal::model_not_allowed(model)) }
     }
 
-    /// Keeps what is known, should the process not live to see the end of the call.
+    /// Keeps what is known, if it is time to, should the process not live to see the end of the call.
     fn keep(&mut self) {
-        self.is_changed = false;
-        self.kept_at = Some(time::now());
-        self.take_over();
-        self.record.checkpoint();
+        if self.checkpoints.is_due() {
+            self.take_over();
+            self.record.checkpoint();
+        }
     }
 
     fn take_over(&mut self) {

@@ -3,10 +3,9 @@
 //! No sockets here. The relay feeds it what passes and asks what to do with messages that name a model.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aiproxy_config::snapshot::{KeyDigest, ModelRule};
-use aiproxy_core::time::{self, Instant};
+use aiproxy_core::time::Instant;
 use aiproxy_llm::dialect::{Dialect, Operation};
 use aiproxy_llm::error::GatewayError;
 use aiproxy_llm::realtime::{
@@ -15,14 +14,11 @@ use aiproxy_llm::realtime::{
 use aiproxy_llm::websocket::Kind;
 
 use crate::permit::Caller;
-use crate::record::{End, OpenRecord, bounded};
+use crate::record::{Checkpoints, End, OpenRecord, bounded};
 use crate::refusal::Refusal;
 use crate::route;
 use crate::serving::Serving;
 use crate::state::Worker;
-
-/// How often what a running socket has used is kept on disk, at most.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A socket's business.
 pub(super) struct Session {
@@ -33,9 +29,7 @@ pub(super) struct Session {
     dialect: Dialect,
     reader: Option<Box<ClientReader>>,
     meter: Option<Box<SessionMeter>>,
-    /// When its state was kept last, and whether it has changed since.
-    kept_at: Option<Instant>,
-    is_changed: bool,
+    checkpoints: Checkpoints,
     has_end: bool,
 }
 
@@ -66,7 +60,17 @@ impl Session {
         let meter = (is_metered && protocol.is_read()).then(|| Box::new(SessionMeter::new(protocol, asked)));
         let reader = protocol.is_read().then(|| Box::new(ClientReader::new(protocol)));
         let dialect = record.dialect;
-        Self { worker, record, key, protocol, dialect, reader, meter, kept_at: None, is_changed: false, has_end: false }
+        Self {
+            worker,
+            record,
+            key,
+            protocol,
+            dialect,
+            reader,
+            meter,
+            checkpoints: Checkpoints::default(),
+            has_end: false,
+        }
     }
 
     /// Whether messages of this kind are looked at before they go upstream.
@@ -96,24 +100,17 @@ impl Session {
         let Some(meter) = &mut self.meter else { return };
         if meter.end() {
             self.record.progress(meter.used());
-            self.is_changed = true;
+            self.checkpoints.changed();
         }
     }
 
     /// Keeps the state on disk if it has changed and was not kept just now. When to ask again, if that is left to do.
     pub(super) fn keep(&mut self) -> Option<Instant> {
-        if !self.is_changed {
-            return None;
+        if self.checkpoints.is_due() {
+            self.take_over();
+            self.record.checkpoint();
         }
-        let now = time::now();
-        if let Some(next) = self.kept_at.map(|kept_at| kept_at + CHECKPOINT_INTERVAL).filter(|next| *next > now) {
-            return Some(next);
-        }
-        self.is_changed = false;
-        self.kept_at = Some(now);
-        self.take_over();
-        self.record.checkpoint();
-        None
+        self.checkpoints.later()
     }
 
     /// Whether something is being made that will tell what it used.
@@ -203,22 +200,15 @@ impl Session {
         let Some(key) = serving.keys.get(&self.key) else { return true };
         let id = self.record.channel_id().unwrap_or_default();
         let channel = serving.channel_by_id.get(id).and_then(|index| serving.channels.get(*index));
-        let lists = [&serving.users[key.user].models, &key.models];
-        lists.iter().any(|list| !list.is_empty()) || channel.is_none_or(|channel| !channel.models.is_empty())
+        Caller::of(&serving, key).is_limited_to_models() || channel.is_none_or(|channel| !channel.models.is_empty())
     }
 
     /// Whether the key may use `model` now, and what the channel calls it, where that is another name. The model that does the
     /// work must be one that the channel serves; one that only writes down what was said is the key's affair.
     fn permit(&self, serving: &Serving, model: &str, is_main: bool) -> Result<Option<String>, Refusal> {
-        let not_allowed = || {
-            let message =
-                format!("Model not allowed: {}. This proxy key is limited to certain models.", bounded(model));
-            Refusal::forbidden("model_not_allowed", message)
-        };
         let key = serving.keys.get(&self.key).ok_or_else(Refusal::invalid_credential)?;
-        let caller = Caller::of(serving, key);
-        if ![&caller.user.models, &caller.key.models].iter().all(|list| route::model_allowed(list, model)) {
-            return Err(not_allowed());
+        if !Caller::of(serving, key).may_use(model) {
+            return Err(Refusal::model_not_allowed(model));
         }
         let id = self.record.channel_id().unwrap_or_default();
         let channel = serving.channel_by_id.get(id).and_then(|index| serving.channels.get(*index));

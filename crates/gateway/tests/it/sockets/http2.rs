@@ -168,6 +168,23 @@ async fn a_socket_in_a_stream_is_refused_like_any_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_is_idle_once_its_last_socket_has_ended_and_not_before() {
+    let upstream = Upstream::new([vec![Step::Upgrade, Step::Echo]]);
+    let gateway = TestGateway::new(&format!("system: {{timeouts: {{keep_alive: 10s}}}}{CONFIG}"), &upstream);
+    let (mut connection, _) = Http2::connect(&gateway).await;
+    connection.connect_socket(1, &[("sec-websocket-version", "13")]).await;
+    assert_eq!(connection.expect(HEADERS, 1).await.1[0], OK);
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    let hello = Frame::text("still here");
+    connection.send(1, &hello.encode(Some([1, 2, 3, 4]))).await;
+    assert_eq!(connection.expect(DATA, 1).await.1, hello.encode(None));
+    connection.send(1, &Frame::close(1000, "").encode(Some([1, 2, 3, 4]))).await;
+    while connection.expect(DATA, 1).await.0 & END_STREAM == 0 {}
+    let ended = tokio::time::timeout(Duration::from_secs(15), connection.client.read_to_end()).await;
+    assert!(ended.is_ok(), "nobody says anything on it any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_ends_the_sockets_in_its_streams() {
     let echo = vec![Step::Upgrade, Step::Echo];
     let upstream = Upstream::new([echo.clone(), echo]);
