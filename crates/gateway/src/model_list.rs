@@ -98,11 +98,8 @@ impl ListCall<'_> {
                 refused = Some(refusal);
                 Arc::default()
             });
-            let may_use = |id: &str| {
-                [&self.caller.user.models, &self.caller.key.models].iter().all(|list| route::model_allowed(list, id))
-            };
             for entry in served(candidate.channel, &list) {
-                if may_use(&entry.id) && seen.insert(entry.id.clone()) {
+                if self.caller.may_use(&entry.id) && seen.insert(entry.id.clone()) {
                     entries.push(entry);
                 }
             }
